@@ -1,0 +1,233 @@
+"""The job: what a network trains and how. Frozen dataclasses, read from TOML, free of torch.
+
+The founder's job is the network's job; joiners receive it as canonical JSON and check it as
+strictly as a file. What belongs to one peer only (where its data lies, which part of a shared data
+set it takes) is not in the job but in that peer's configuration.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import tomllib
+from dataclasses import dataclass
+from typing import Any
+
+from learner.schema import Problem, SchemaError, as_table, parse, section, setting
+
+# A job crosses the network in one control message (64 KiB); this leaves ample room.
+MAX_JOB_BYTES = 16_384
+
+MODELS = ("linear", "mlp", "cnn")
+SOURCES = ("digits", "mnist")
+CODE_REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """Which network is trained."""
+
+    name: str = setting(
+        "mlp",
+        "linear, mlp, cnn, torchvision:NAME (a torchvision classifier), or package.module:factory;"
+        " a factory is called with (input_shape, classes, **options) and returns a torch Module",
+    )
+    options: dict[str, Any] = setting(
+        {}, "keyword arguments for the model, such as {hidden = [128]} for mlp"
+    )
+    buffers: str = setting(
+        "average",
+        "floating-point buffers such as BatchNorm statistics: mixed with the weights, or kept local",
+        choices=("average", "keep"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Which data set is learnt from; a peer's own configuration may name another source."""
+
+    source: str = setting(
+        "digits",
+        "digits (embedded), mnist, folder:PATH (a folder of images per class), npz:PATH, or"
+        " package.module:factory (called with no argument; returns x, y or x, y, x_test, y_test)",
+    )
+    download: bool = setting(False, "allow torchvision to download a data set that is not on disk")
+    holdout: float = setting(
+        0.2, "share held out for evaluation when the source brings no test set",
+        minimum=0.01, maximum=0.9,
+    )  # fmt: skip
+    image_size: int = setting(
+        32, "edge in pixels to which images of a folder are resized", minimum=8, maximum=1024
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """How a data set that every peer holds is shared out; each peer takes one part of it."""
+
+    kind: str = setting(
+        "iid",
+        "iid (equal random parts), dirichlet (label skew), none (all of the local data is mine)",
+        choices=("iid", "dirichlet", "none"),
+    )
+    parts: int = setting(
+        5, "how many parts there are; fewer peers than parts may run", minimum=1, maximum=100_000
+    )
+    alpha: float = setting(
+        0.5, "dirichlet concentration: small is more skewed", minimum=0.001, maximum=1_000_000
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Optimizer:
+    """The local optimizer; its state stays with the peer."""
+
+    name: str = setting("sgd", "the optimizer of the local steps", choices=("sgd", "adam"))
+    lr: float = setting(0.1, "learning rate", minimum=0, maximum=1_000)
+    momentum: float = setting(0.9, "sgd only", minimum=0, maximum=0.9999)
+    nesterov: bool = setting(False, "sgd only; needs momentum > 0")
+    weight_decay: float = setting(0.0, "L2 penalty", minimum=0, maximum=10)
+    clip_norm: float = setting(
+        0.0, "clip the gradient to this Euclidean norm; 0 is off", minimum=0, maximum=1e9
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """How long a round's local work is, and how rounds are exchanged."""
+
+    mode: str = setting(
+        "sync",
+        "sync: each round waits for its neighbours up to an adaptive deadline; async: nobody waits",
+        choices=("sync", "async"),
+    )
+    rounds: int = setting(100, "rounds until the job is done", minimum=1, maximum=100_000_000)
+    local_steps: int = setting(
+        10, "optimizer steps a round (ignored when local_epochs is set)", minimum=1,
+        maximum=100_000_000,
+    )  # fmt: skip
+    local_epochs: int = setting(
+        0, "passes over the local data a round; 0: use local_steps", minimum=0, maximum=1_000_000
+    )
+    batch_size: int = setting(32, "samples a step", minimum=1, maximum=1_000_000)
+    min_peers: int = setting(
+        1, "peers (this one included) below which training pauses", minimum=1, maximum=10_000
+    )
+    evaluate_every: int = setting(
+        1, "rounds between evaluations, each before and after mixing", minimum=1, maximum=10**9
+    )
+    checkpoint_every: int = setting(10, "rounds between checkpoints", minimum=1, maximum=10**9)
+
+
+@dataclass(frozen=True, slots=True)
+class Gossip:
+    """With whom models are mixed, and with what weights."""
+
+    topology: str = setting(
+        "expander",
+        "the neighbour graph",
+        choices=("expander", "complete", "ring"),
+    )
+    degree: int = setting(6, "neighbours a peer in the expander (even)", minimum=2, maximum=64)
+    mixing: str = setting(
+        "metropolis",
+        "metropolis: 1 / (1 + the larger degree), keeps the mean; uniform: 1 / (1 + own degree)",
+        choices=("metropolis", "uniform"),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A whole job. `Job()` is the default: an MLP on the embedded digits."""
+
+    name: str = setting("digits", "a label for people")
+    seed: int = setting(
+        1, "seed of the initial model, of the partition and of the batches", minimum=0,
+        maximum=2**31 - 1,
+    )  # fmt: skip
+    algorithm: str = setting(
+        "dpsgd", "dpsgd: decentralized parallel SGD (Lian et al. 2017)", choices=("dpsgd",)
+    )
+    model: Model = section(Model)
+    data: Data = section(Data)
+    partition: Partition = section(Partition)
+    optimizer: Optimizer = section(Optimizer)
+    training: Training = section(Training)
+    gossip: Gossip = section(Gossip)
+
+    def to_json(self) -> str:
+        """Canonical JSON: equal jobs give equal text."""
+        return json.dumps(as_table(self), sort_keys=True, separators=(",", ":"))
+
+    @property
+    def digest(self) -> str:
+        """The first 16 hex digits of the SHA-256 of the canonical JSON: the job's identity."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
+
+    def code_references(self) -> tuple[str, ...]:
+        """Every `package.module:name` that running this job would import."""
+        named = (self.model.name, self.data.source)
+        return tuple(name for name in named if is_code_reference(name))
+
+
+def is_code_reference(name: str) -> bool:
+    """Whether `name` is `package.module:attribute` rather than a built-in name or `kind:path`."""
+    kind = name.partition(":")[0]
+    return kind not in ("torchvision", "folder", "npz") and bool(CODE_REFERENCE.fullmatch(name))
+
+
+def job_from_table(table: dict[str, Any], *, source: str) -> Job:
+    """A checked job from a plain table. Raises SchemaError with every problem."""
+    return parse(Job, table, source=source, check=_cross_check)
+
+
+def job_from_toml(text: str, *, source: str) -> Job:
+    """A checked job from TOML text. Raises SchemaError, also for broken TOML."""
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SchemaError([Problem(source, "", f"is not valid TOML: {error}")]) from None
+    return job_from_table(table, source=source)
+
+
+def job_from_json(text: str, *, source: str) -> Job:
+    """A checked job from JSON text, as it crosses the network. Raises SchemaError."""
+    if len(text.encode()) > MAX_JOB_BYTES:
+        raise SchemaError([Problem(source, "", f"is larger than {MAX_JOB_BYTES} bytes")])
+    try:
+        table = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SchemaError([Problem(source, "", f"is not valid JSON: {error}")]) from None
+    if not isinstance(table, dict):
+        raise SchemaError([Problem(source, "", "must be an object")])
+    return job_from_table(table, source=source)
+
+
+def check_source(source: str) -> str:
+    """Why `source` is no data source, or '' when it is one."""
+    kind, colon, path = source.partition(":")
+    if source in SOURCES or is_code_reference(source):
+        return ""
+    if kind in ("folder", "npz") and colon:
+        return "" if path else f"{kind}: needs a path, as in {kind}:/data/scans"
+    return f"{source!r} is no data source"
+
+
+def _cross_check(job: Job, source: str) -> list[Problem]:
+    problems = []
+    name = job.model.name
+    if not (name in MODELS or name.startswith("torchvision:") or is_code_reference(name)):
+        hint = f"known: {', '.join(MODELS)}, torchvision:NAME, package.module:factory"
+        problems.append(Problem(source, "model.name", f"{name!r} is no model", hint))
+    if wrong := check_source(job.data.source):
+        hint = f"known: {', '.join(SOURCES)}, folder:PATH, npz:PATH, package.module:factory"
+        problems.append(Problem(source, "data.source", wrong, hint))
+    if job.optimizer.nesterov and job.optimizer.momentum == 0:
+        problems.append(Problem(source, "optimizer.nesterov", "needs optimizer.momentum > 0"))
+    if job.gossip.degree % 2:
+        hint = f"take {job.gossip.degree + 1}"
+        problems.append(Problem(source, "gossip.degree", "must be even (two a ring)", hint))
+    if len(job.to_json().encode()) > MAX_JOB_BYTES:
+        problems.append(Problem(source, "", f"is larger than {MAX_JOB_BYTES} bytes"))
+    return problems
