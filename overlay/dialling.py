@@ -1,0 +1,126 @@
+"""When to dial whom: missing neighbours, seeds of a lonely peer, and the dead now and then.
+
+Rules kept here:
+- one dial a target at a time; failures back off exponentially with jitter;
+- of a pair the lower id dials at once and the higher after a courtesy, which spares double links
+  and still joins a pair of which only one side can dial out; a lost link is re-dialled at once;
+- seeds are dialled while there is no link at all, and once whenever somebody asks;
+- one dead member is tried every `heal_s`: without this, partitions do not heal.
+
+Pure: time is an argument, randomness is injected.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from overlay.effects import Dial
+from overlay.membership import Membership
+from overlay.profile import Profile
+
+
+@dataclass(slots=True)
+class _Attempt:
+    at: float
+    wait_s: float
+    asked: bool = False  # a seed that somebody asked for and that was not tried yet
+
+
+class Dialler:
+    """Open attempts and their times."""
+
+    def __init__(self, table: Membership, profile: Profile, rng: random.Random, now: float) -> None:
+        self._table = table
+        self._profile = profile
+        self._rng = rng
+        self._attempts: dict[str, _Attempt] = {}
+        self._seeds: dict[str, _Attempt] = {}
+        self._in_flight: set[str] = set()
+        self._heal_at = now + self._jitter(profile.heal_s)
+
+    def in_flight(self, target: str) -> bool:
+        """Whether a dial of `target` is under way."""
+        return target in self._in_flight
+
+    def wake_at(self) -> float:
+        """When something will be due, at the latest."""
+        waiting = {**self._attempts, **self._seeds}
+        times = [a.at for target, a in waiting.items() if target not in self._in_flight]
+        return min([self._heal_at, *times])
+
+    def ask(self, address: str, now: float) -> None:
+        """Somebody wants to join through `address`."""
+        self._seeds[address] = _Attempt(now, self._profile.redial_first_s, asked=True)
+
+    def lost(self, peer: str, now: float) -> None:
+        """A link broke: no courtesy and no back-off, for the answer to this dial is evidence."""
+        self._attempts[peer] = _Attempt(now, self._profile.redial_first_s)
+
+    def linked(self, peer: str, target: str) -> None:
+        """A link to `peer` is up, by the dial of `target` or by one of the other side."""
+        self._attempts.pop(peer, None)
+        self._in_flight.discard(target)
+
+    def failed(self, target: str, now: float) -> None:
+        """A dial came to nothing: try again later, if it is still wanted then."""
+        self._in_flight.discard(target)
+        for attempts in (self._attempts, self._seeds):
+            if (attempt := attempts.get(target)) is not None:
+                attempt.at = now + self._jitter(attempt.wait_s)
+                attempt.wait_s = min(2 * attempt.wait_s, self._profile.redial_last_s)
+
+    def due(self, missing: Iterable[str], *, alone: bool, now: float) -> list[Dial]:
+        """The dials to begin now; `missing` are the wanted neighbours without a link."""
+        missing = {peer for peer in missing if self._addresses(peer)}
+        for peer in self._attempts.keys() - missing - self._in_flight:
+            del self._attempts[peer]
+        return [
+            *self._due_neighbours(sorted(missing), now),
+            *self._due_seeds(now, alone=alone),
+            *self._due_dead(now),
+        ]
+
+    def _due_neighbours(self, missing: list[str], now: float) -> list[Dial]:
+        for peer in missing:
+            if peer not in self._attempts:
+                first = self._table.my_id < peer
+                wait = 0.0 if first else self._jitter(self._profile.courtesy_s)
+                self._attempts[peer] = _Attempt(now + wait, self._profile.redial_first_s)
+        ready = [peer for peer in missing if now >= self._attempts[peer].at]
+        return [dial for peer in ready if (dial := self._dial_member(peer)) is not None]
+
+    def _due_seeds(self, now: float, *, alone: bool) -> list[Dial]:
+        dials = []
+        for address, attempt in self._seeds.items():
+            wanted = alone or attempt.asked
+            if wanted and now >= attempt.at and address not in self._in_flight:
+                attempt.asked = False
+                self._in_flight.add(address)
+                dials.append(Dial(address, (address,)))
+            elif not wanted:
+                attempt.at = max(attempt.at, now + self._profile.heal_s)
+        return dials
+
+    def _due_dead(self, now: float) -> list[Dial]:
+        if now < self._heal_at:
+            return []
+        self._heal_at = now + self._jitter(self._profile.heal_s)
+        dead = [record.peer_id for record in self._table.dead()]
+        dial = self._dial_member(self._rng.choice(dead)) if dead else None
+        return [dial] if dial is not None else []
+
+    def _dial_member(self, peer: str) -> Dial | None:
+        addresses = self._addresses(peer)
+        if not addresses or peer in self._in_flight:
+            return None
+        self._in_flight.add(peer)
+        return Dial(peer, addresses)
+
+    def _addresses(self, peer: str) -> tuple[str, ...]:
+        record = self._table.get(peer)
+        return record.addresses if record is not None else ()
+
+    def _jitter(self, seconds: float) -> float:
+        return seconds * self._rng.uniform(0.5, 1.5)

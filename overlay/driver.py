@@ -1,0 +1,567 @@
+"""The overlay on Trio: performs what the machine decides, carries the session's notes and blobs.
+
+One task a connection, each with one catch boundary: whatever a peer does costs its connection.
+The machine is called from these tasks and from one timer; its effects are performed at once and
+never wait (a full outbox ends a link instead).
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import secrets
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import trio
+
+from overlay.codec import WireError
+from overlay.effects import (
+    CloseLink,
+    Dial,
+    DialFailed,
+    DialOutcome,
+    Effect,
+    Event,
+    Join,
+    Leave,
+    LinkDown,
+    LinkUp,
+    Received,
+    Report,
+    Send,
+    Wake,
+)
+from overlay.identity import short
+from overlay.link import Link
+from overlay.machine import OverlayMachine
+from overlay.profile import Profile
+from overlay.records import Record
+from overlay.transfer import Blob, DataLink, FetchFailed
+from overlay.transport import (
+    HANDSHAKE_S,
+    ConnectionLost,
+    DialRefused,
+    HandshakeFailed,
+    Network,
+    WebSocket,
+    open_client,
+    open_server,
+    open_unwrapping_nursery,
+    split_address,
+)
+from overlay.wire import (
+    CONTROL,
+    CONTROL_PATH,
+    DATA,
+    DATA_PATH,
+    MAX_CONTROL_BYTES,
+    MAX_DATA_BYTES,
+    PROTOCOL_VERSION,
+    DataHello,
+    DataWelcome,
+    Hello,
+    Note,
+    Offer,
+    Refuse,
+    Want,
+    Welcome,
+)
+
+log = logging.getLogger("gossipd.overlay")
+
+# Connections that have not said who they are yet; more are closed at once.
+MAX_PENDING = 128
+# Two links of one pair that begin within this time are a race, not a repair.
+RACE_S = 2.0
+DATA_RETRY_S = 0.5
+
+
+class Listener(Protocol):
+    """The room above: told what happens, asked for blobs. Only `provide` may wait."""
+
+    def report(self, kind: str, data: dict[str, Any]) -> None:
+        """An event for people and scripts."""
+
+    def note(self, peer: str, body: bytes) -> None:
+        """A neighbour's session says something."""
+
+    def linked(self, peer: str) -> None:
+        """A control link to `peer` is up."""
+
+    def network_adopted(self, network_id: str) -> None:
+        """This peer now belongs to a network."""
+
+    async def provide(self, peer: str, want: Want) -> Blob:
+        """The blob a neighbour wants. Raises FetchFailed with the reason."""
+
+
+class JoinFailed(Exception):
+    """A join came to nothing now; `kind` is refused, unreachable or declined."""
+
+    def __init__(self, kind: DialOutcome, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
+
+
+class Declined(Exception):
+    """The other side answered and wants no link; `kind` is that of its Refuse."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
+
+
+@dataclass(slots=True)
+class Traffic:
+    """Bytes of links that have ended, by kind, and of live ones when asked."""
+
+    control_sent: int = 0
+    control_received: int = 0
+    data_sent: int = 0
+    data_received: int = 0
+
+
+class Overlay:
+    """A running overlay; made by `open_overlay`."""
+
+    def __init__(
+        self,
+        machine: OverlayMachine,
+        network: Network,
+        profile: Profile,
+        listener: Listener,
+        nursery: trio.Nursery,
+        may_adopt: Callable[[], bool],
+    ) -> None:
+        self.machine = machine
+        self.address = ""
+        self._network = network
+        self._profile = profile
+        self._listener = listener
+        self._nursery = nursery
+        self._may_adopt = may_adopt
+        self._links: dict[str, Link] = {}
+        self._sockets: dict[WebSocket, bool] = {}  # open sockets; True: a data link's
+        self._ended = Traffic()
+        self._instance = secrets.token_bytes(16)
+        self._pending = 0
+        self._moved = trio.Event()
+        self._joins: dict[str, list[trio.MemorySendChannel[JoinFailed | str]]] = {}
+
+    # What the room above uses.
+
+    @property
+    def my_id(self) -> str:
+        """This peer's id."""
+        return self.machine.table.my_id
+
+    @property
+    def links(self) -> dict[str, Link]:
+        """Live links by peer id; not to be changed."""
+        return self._links
+
+    def send_note(self, peer: str, body: bytes) -> None:
+        """Say something to a neighbour's session; nothing happens if the link is gone."""
+        link = self._links.get(peer)
+        if link is not None:
+            link.put(Note(body))
+
+    async def fetch(
+        self, peer: str, scope: str, stream: str, version: int, *, check: Callable[[Offer], None]
+    ) -> tuple[Offer, bytearray]:
+        """Pull a blob from a neighbour, once its data link is up. Raises FetchFailed."""
+        link = self._links.get(peer)
+        if link is None:
+            raise FetchFailed("there is no link to this peer")
+        await link.data_ready.wait()
+        if link.data is None:
+            raise FetchFailed("the data link is down")
+        return await link.data.fetch(scope, stream, version, check=check)
+
+    async def join(self, address: str) -> str:
+        """Link to whoever listens at `address`; its peer id. Raises JoinFailed; a peer that has no
+        link at all keeps trying by itself."""
+        split_address(address)
+        send, receive = trio.open_memory_channel[JoinFailed | str](1)
+        self._joins.setdefault(address, []).append(send)
+        self.step(Join((address,)))
+        answer = await receive.receive()
+        if isinstance(answer, JoinFailed):
+            raise answer
+        return answer
+
+    async def leave(self) -> None:
+        """Tell everybody that this peer goes, and let the links drain."""
+        self.step(Leave())
+        with trio.move_on_after(self._profile.goodbye_s):
+            links = list(self._links.values())
+            for link in links:
+                link.close("leaving")
+            for link in links:
+                await link.ended.wait()
+
+    def set_topology(self, name: str, degree: int) -> None:
+        """Use the job's neighbour graph."""
+        self._perform(self.machine.set_topology(name, degree, trio.current_time()))
+
+    def describe_me(self, **changes: Any) -> None:
+        """Change this peer's own record and tell everybody."""
+        self._perform(self.machine.describe_me(trio.current_time(), **changes))
+
+    def traffic(self) -> Traffic:
+        """Bytes so far, websocket frames and handshakes included."""
+        total = Traffic(
+            self._ended.control_sent,
+            self._ended.control_received,
+            self._ended.data_sent,
+            self._ended.data_received,
+        )
+        for socket, is_data in self._sockets.items():
+            _count(total, socket, is_data)
+        return total
+
+    # The machine.
+
+    def step(self, event: Event) -> None:
+        """Give the machine an event and do what it decides."""
+        self._perform(self.machine.handle(event, trio.current_time()))
+
+    def _perform(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case Send():
+                    if (link := self._links.get(effect.peer)) is not None:
+                        link.put(effect.message)
+                case Dial():
+                    self._nursery.start_soon(self._dial, effect)
+                case CloseLink():
+                    if (link := self._links.pop(effect.peer, None)) is not None:
+                        link.close(effect.reason)
+                case Report():
+                    self._listener.report(effect.kind, effect.data)
+        self._moved.set()
+
+    async def run_timers(self) -> None:
+        """Wake the machine when it wants to be woken."""
+        while True:
+            self._moved = trio.Event()
+            with trio.move_on_at(self.machine.wake_at()) as scope:
+                await self._moved.wait()
+            if scope.cancelled_caught:
+                self.step(Wake())
+
+    # Dialling.
+
+    async def _dial(self, dial: Dial) -> None:
+        outcome: DialOutcome = "refused"
+        reason = "has no address"
+        for address in dial.addresses:
+            try:
+                await self._dial_address(dial.target, address)
+                return
+            except DialRefused as error:
+                reason = str(error)
+            except Declined as error:
+                outcome, reason = "declined", str(error)
+                break
+            except (OSError, ValueError, HandshakeFailed, ConnectionLost) as error:
+                outcome, reason = "unreachable", str(error)
+            except Exception:
+                log.exception("dial of %s failed: a bug of ours", address)
+                outcome, reason = "unreachable", "internal error"
+        log.debug("dial of %s: %s: %s", short(dial.target), outcome, reason)
+        self.step(DialFailed(dial.target, outcome, reason))
+        self._answer_join(dial.target, JoinFailed(outcome, reason))
+
+    async def _dial_address(self, target: str, address: str) -> None:
+        """Dial, greet, and hold the link until it ends. Raises why there was no link."""
+        with trio.CancelScope() as scope:
+            scope.deadline = trio.current_time() + self._profile.dial_timeout_s
+            stream = await self._network.connect(address)
+            async with open_client(
+                stream,
+                host=address.removeprefix("ws://"),
+                path=CONTROL_PATH,
+                max_message_bytes=MAX_CONTROL_BYTES,
+            ) as socket:
+                welcome, link_id = await self._greet(socket)
+                scope.deadline = float("inf")
+                peer = welcome.record.peer_id
+                link = Link(peer, welcome.instance, link_id, True, trio.current_time(), socket)
+                self._answer_join(target, peer)
+                await self._hold(link, welcome.record, welcome.digest, target, address)
+        if scope.cancelled_caught:
+            raise OSError(f"no answer from {address}")
+
+    async def _greet(self, socket: WebSocket) -> tuple[Welcome, bytes]:
+        machine, link_id = self.machine, secrets.token_bytes(16)
+        adopting = self._may_adopt()
+        network = "" if adopting else machine.network_id
+        hello = Hello(
+            PROTOCOL_VERSION,
+            network,
+            machine.table.me,
+            self._instance,
+            link_id,
+            machine.table.digest,
+        )
+        await socket.send(CONTROL.encode(hello))
+        try:
+            answer = CONTROL.decode(await socket.receive())
+        except WireError as error:
+            raise HandshakeFailed(str(error)) from None
+        if isinstance(answer, Refuse):
+            raise Declined(answer.kind, answer.reason)
+        if not isinstance(answer, Welcome):
+            raise HandshakeFailed("answered out of turn")
+        if adopting and self._may_adopt():
+            machine.adopt_network(answer.network)
+            self._listener.network_adopted(answer.network)
+        elif answer.network != machine.network_id:
+            raise Declined("network", _other_network(answer.network, machine.network_id))
+        return answer, link_id
+
+    def _answer_join(self, target: str, answer: JoinFailed | str) -> None:
+        for waiter in self._joins.pop(target, []):
+            waiter.send_nowait(answer)
+
+    # Accepting.
+
+    async def accept(self, stream: trio.abc.Stream) -> None:
+        """Serve one incoming connection to its end."""
+        if self._pending >= MAX_PENDING:
+            await trio.aclose_forcefully(stream)
+            return
+        self._pending += 1
+        try:
+            await self._serve(stream)
+        except (HandshakeFailed, ConnectionLost, WireError) as error:
+            log.info("incoming connection dropped: %s", error)
+        except Exception:
+            log.exception("incoming connection dropped: a bug of ours")
+
+    async def _serve(self, stream: trio.abc.Stream) -> None:
+        known = False
+
+        def recognised() -> None:
+            nonlocal known
+            known = True
+            scope.deadline = float("inf")
+            self._pending -= 1
+
+        try:
+            with trio.CancelScope() as scope:
+                scope.deadline = trio.current_time() + HANDSHAKE_S
+                async with open_server(
+                    stream, paths=(CONTROL_PATH, DATA_PATH), max_message_bytes=MAX_DATA_BYTES
+                ) as socket:
+                    first = await socket.receive()
+                    if socket.path == CONTROL_PATH:
+                        await self._accept_control(socket, CONTROL.decode(first), recognised)
+                    else:
+                        await self._accept_data(socket, DATA.decode(first), recognised)
+        finally:
+            if not known:
+                self._pending -= 1
+
+    async def _accept_control(
+        self, socket: WebSocket, hello: object, recognised: Callable[[], None]
+    ) -> None:
+        if not isinstance(hello, Hello):
+            raise HandshakeFailed("spoke out of turn")
+        refusal = self._refusal(hello)
+        if refusal is not None:
+            await socket.send(CONTROL.encode(refusal))
+            await socket.close(refusal.kind)
+            raise HandshakeFailed(f"refused {short(hello.record.peer_id)}: {refusal.reason}")
+        machine = self.machine
+        welcome = Welcome(
+            machine.network_id, machine.table.me, self._instance, machine.table.digest
+        )
+        await socket.send(CONTROL.encode(welcome))
+        recognised()
+        link = Link(
+            hello.record.peer_id,
+            hello.instance,
+            hello.link_id,
+            False,
+            trio.current_time(),
+            socket,
+        )
+        await self._hold(link, hello.record, hello.digest, "", "")
+
+    def _refusal(self, hello: Hello) -> Refuse | None:
+        """Why there shall be no such link, or None."""
+        mine, peer = self.machine.network_id, hello.record.peer_id
+        if hello.version != PROTOCOL_VERSION:
+            return Refuse("version", f"this peer speaks protocol version {PROTOCOL_VERSION}")
+        if peer == self.my_id:
+            return Refuse("self", "this is your own address")
+        if not mine:
+            return Refuse("homeless", "this peer has no network yet: it is still joining one")
+        if hello.network not in ("", mine):
+            return Refuse("network", _other_network(mine, hello.network))
+        if self._is_duplicate(peer, hello.instance):
+            return Refuse("duplicate", "there is a link already")
+        return None
+
+    def _is_duplicate(self, peer: str, instance: bytes) -> bool:
+        """Whether an incoming link loses against the one of the same pair that I dialled: when
+        both sides dial at once, the lower id's dial counts."""
+        link, i_am_preferred = self._links.get(peer), self.my_id < peer
+        if link is None:
+            return i_am_preferred and self.machine.dialling(peer)
+        racing = trio.current_time() - link.since < RACE_S
+        return i_am_preferred and link.dialled and link.instance == instance and racing
+
+    async def _accept_data(
+        self, socket: WebSocket, hello: object, recognised: Callable[[], None]
+    ) -> None:
+        if not isinstance(hello, DataHello):
+            raise HandshakeFailed("spoke out of turn")
+        link = next((x for x in self._links.values() if x.link_id == hello.link_id), None)
+        if link is None or link.dialled:
+            raise HandshakeFailed("a data link without its control link")
+        await socket.send(DATA.encode(DataWelcome()))
+        recognised()
+        await self._hold_data(link, socket)
+
+    # Holding.
+
+    async def _hold(
+        self, link: Link, record: Record, digest: int, target: str, address: str
+    ) -> None:
+        """Run a link to its end; never raises what the peer did."""
+        peer = link.peer
+        orderly = False
+        if (older := self._links.get(peer)) is not None:
+            older.scope.cancel()
+        self._links[peer] = link
+        self._sockets[link.socket] = False
+        try:
+            with link.scope:
+                self.step(LinkUp(record, digest, target))
+                self._listener.linked(peer)
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(link.write)
+                    if address and record.learner and self.machine.table.me.learner:
+                        nursery.start_soon(self._keep_data, link, address)
+                    orderly = await self._read(link)
+                    nursery.cancel_scope.cancel()
+        except Exception:
+            log.exception("link to %s dropped: a bug of ours", short(peer))
+        finally:
+            _count(self._ended, link.socket, self._sockets.pop(link.socket))
+            link.ended.set()
+            if self._links.get(peer) is link:
+                del self._links[peer]
+                self.step(LinkDown(peer, orderly))
+
+    async def _read(self, link: Link) -> bool:
+        """Take messages in until the link ends; whether it ended in good order."""
+        try:
+            while True:
+                message = CONTROL.decode(await link.socket.receive())
+                if isinstance(message, Note):
+                    self._listener.note(link.peer, message.body)
+                elif isinstance(message, (Hello, Welcome, Refuse)):
+                    raise WireError("greeted twice")
+                elif self._links.get(link.peer) is link:
+                    self.step(Received(link.peer, message))
+        except ConnectionLost as error:
+            return error.orderly
+        except WireError as error:
+            self._condemn(link, str(error))
+            return False
+
+    def _condemn(self, link: Link, nonsense: str) -> None:
+        """A peer that sends what is no message of ours loses the link."""
+        log.warning("link to %s dropped: it sent nonsense: %s", short(link.peer), nonsense)
+        self._listener.report("peer.misbehaved", {"peer": link.peer, "reason": nonsense})
+        link.scope.cancel()
+
+    async def _keep_data(self, link: Link, address: str) -> None:
+        """Keep a data link beside the control link that this side dialled."""
+        while True:
+            try:
+                with trio.fail_after(self._profile.dial_timeout_s) as scope:
+                    stream = await self._network.connect(address)
+                    async with open_client(
+                        stream,
+                        host=address.removeprefix("ws://"),
+                        path=DATA_PATH,
+                        max_message_bytes=MAX_DATA_BYTES,
+                    ) as socket:
+                        await socket.send(DATA.encode(DataHello(link.link_id)))
+                        if not isinstance(DATA.decode(await socket.receive()), DataWelcome):
+                            raise HandshakeFailed("answered out of turn")
+                        scope.deadline = float("inf")
+                        await self._hold_data(link, socket)
+            except (
+                OSError, DialRefused, HandshakeFailed, ConnectionLost, WireError, trio.TooSlowError,
+            ) as error:  # fmt: skip
+                log.debug("data link to %s: %s", short(link.peer), error)
+            await trio.sleep(DATA_RETRY_S)
+
+    async def _hold_data(self, link: Link, socket: WebSocket) -> None:
+        async def provide(want: Want) -> Blob:
+            return await self._listener.provide(link.peer, want)
+
+        data = DataLink(socket, provide)
+        self._sockets[socket] = True
+        link.attach(data)
+        try:
+            if nonsense := await data.run():
+                self._condemn(link, nonsense)
+        finally:
+            link.detach(data)
+            _count(self._ended, socket, self._sockets.pop(socket))
+
+
+@asynccontextmanager
+async def open_overlay(
+    me: Record,
+    *,
+    network_id: str,
+    listen: str,
+    advertise: tuple[str, ...],
+    network: Network,
+    profile: Profile,
+    listener: Listener,
+    may_adopt: Callable[[], bool],
+    rng: random.Random,
+) -> AsyncIterator[Overlay]:
+    """Listen at `listen` (`host:port`) and take part until the block ends.
+
+    `may_adopt()` says whether this peer would give up its network for the one it dials (it knows
+    nobody yet). Raises OSError when the address cannot be listened on.
+    """
+    machine = OverlayMachine(
+        me, network_id=network_id, profile=profile, rng=rng, now=trio.current_time()
+    )
+    async with open_unwrapping_nursery() as nursery:
+        overlay = Overlay(machine, network, profile, listener, nursery, may_adopt)
+        overlay.address = await nursery.start(network.listen, listen, overlay.accept)
+        overlay.describe_me(addresses=advertise or (overlay.address,))
+        nursery.start_soon(overlay.run_timers)
+        yield overlay
+        nursery.cancel_scope.cancel()
+
+
+def _count(total: Traffic, socket: WebSocket, is_data: bool) -> None:
+    if is_data:
+        total.data_sent += socket.bytes_sent
+        total.data_received += socket.bytes_received
+    else:
+        total.control_sent += socket.bytes_sent
+        total.control_received += socket.bytes_received
+
+
+def _other_network(theirs: str, mine: str) -> str:
+    return (
+        f"that peer belongs to network {short(theirs)}, this one to {short(mine)}; to change"
+        " networks start with another --data-dir"
+    )

@@ -1,0 +1,271 @@
+"""Blobs over a data link: pulled by whoever wants them, in chunks, checked before and after.
+
+The receiver asks (Want), gets an Offer that it compares with its own layout before a byte is
+allocated, accepts it, and puts the Chunks together. A chunk with a wrong CRC is asked for Again;
+the whole must have the digest that was offered. A newer Want for the same stream ends the older
+upload. Both ends of a link may ask and serve at once.
+
+Rules kept here:
+- the reader never sends, so two busy ends cannot block each other;
+- what is in flight is bounded: MAX_REQUESTS fetches and as many uploads a link;
+- TCP's backpressure is the flow control: chunks are sent one after the other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import trio
+
+from overlay.codec import WireError
+from overlay.transport import ConnectionLost, WebSocket
+from overlay.wire import (
+    CHUNK_BYTES,
+    DATA,
+    Accept,
+    Again,
+    Chunk,
+    DataMessage,
+    Decline,
+    Finish,
+    Offer,
+    Want,
+)
+
+MAX_REQUESTS = 8
+# A damaged chunk is asked for this often before the transfer is given up.
+MAX_RETRIES = 5
+# Hashing more than this at once would delay heartbeats: it goes to a thread.
+INLINE_HASH_BYTES = 1 << 20
+
+
+class FetchFailed(Exception):
+    """The blob could not be had; the reason is for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """Something to serve: `weight` is what it was trained on (samples), `digest` BLAKE2b-128."""
+
+    version: int
+    layout: str
+    weight: int
+    data: bytes | bytearray | memoryview
+    digest: bytes
+
+
+async def make_blob(
+    data: bytes | bytearray | memoryview, *, version: int, layout: str, weight: int
+) -> Blob:
+    """A blob with its digest, computed off the event loop when it is large."""
+    return Blob(version, layout, weight, data, await _digest(data))
+
+
+Provider = Callable[[Want], Awaitable[Blob]]
+"""Finds what was asked for, or raises FetchFailed with the reason."""
+
+
+class Assembly:
+    """An offered blob being put together from chunks. Pure."""
+
+    def __init__(self, offer: Offer) -> None:
+        self.offer = offer
+        self.buffer = bytearray(offer.size_bytes)
+        self._missing = set(range(0, offer.size_bytes, CHUNK_BYTES))
+
+    @property
+    def complete(self) -> bool:
+        """Every chunk has arrived."""
+        return not self._missing
+
+    def add(self, chunk: Chunk) -> bool:
+        """Lay a chunk in its place; False if it is damaged and must be sent again.
+
+        Raises WireError for a chunk that belongs nowhere.
+        """
+        expected = min(CHUNK_BYTES, self.offer.size_bytes - chunk.offset)
+        if chunk.offset not in self._missing or len(chunk.data) != expected:
+            raise WireError("a chunk that was not asked for")
+        if zlib.crc32(chunk.data) != chunk.crc32:
+            return False
+        self.buffer[chunk.offset : chunk.offset + expected] = chunk.data
+        self._missing.remove(chunk.offset)
+        return True
+
+
+@dataclass(slots=True)
+class _Mailbox:
+    """Messages for one fetch or upload; bounded by backpressure: the reader waits."""
+
+    send: trio.MemorySendChannel[DataMessage]
+    receive: trio.MemoryReceiveChannel[DataMessage]
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+
+
+def _mailbox() -> _Mailbox:
+    return _Mailbox(*trio.open_memory_channel[DataMessage](8))
+
+
+class DataLink:
+    """One data websocket, both directions."""
+
+    def __init__(self, socket: WebSocket, provider: Provider) -> None:
+        self._socket = socket
+        self._provider = provider
+        self._fetches: dict[int, _Mailbox] = {}
+        self._uploads: dict[int, _Mailbox] = {}
+        self._streams: dict[tuple[str, str], int] = {}
+        self._next_request = 0
+
+    async def run(self) -> str:
+        """Read and serve until the link ends; what nonsense the other side sent, if any."""
+        async with trio.open_nursery() as nursery:
+            try:
+                return await self._read(nursery)
+            finally:
+                nursery.cancel_scope.cancel()
+                for mailbox in self._fetches.values():
+                    mailbox.send.close()
+
+    async def _read(self, nursery: trio.Nursery) -> str:
+        try:
+            while True:
+                message = DATA.decode(await self._socket.receive())
+                if isinstance(message, Want):
+                    self._begin_upload(message, nursery)
+                else:
+                    await self._deliver(message)
+        except ConnectionLost:
+            return ""
+        except WireError as error:
+            return str(error)
+
+    async def fetch(
+        self, scope: str, stream: str, version: int, *, check: Callable[[Offer], None]
+    ) -> tuple[Offer, bytearray]:
+        """Pull a blob. `check` raises FetchFailed for an offer that does not fit.
+
+        Raises FetchFailed, also when the link ends. The caller bounds the time.
+        """
+        if len(self._fetches) >= MAX_REQUESTS:
+            raise FetchFailed("too many transfers under way on this link")
+        self._next_request += 1
+        request = self._next_request
+        mailbox = self._fetches[request] = _mailbox()
+        try:
+            return await self._fetch(request, mailbox, Want(request, scope, stream, version), check)
+        except (ConnectionLost, trio.EndOfChannel):
+            raise FetchFailed("the link ended during the transfer") from None
+        finally:
+            del self._fetches[request]
+            mailbox.receive.close()
+            await self._say_finished(request)
+
+    async def _fetch(
+        self, request: int, mailbox: _Mailbox, want: Want, check: Callable[[Offer], None]
+    ) -> tuple[Offer, bytearray]:
+        await self._send(want)
+        answer = await mailbox.receive.receive()
+        if isinstance(answer, Decline):
+            raise FetchFailed(answer.reason)
+        if not isinstance(answer, Offer):
+            raise FetchFailed("answered out of turn")
+        check(answer)
+        assembly = Assembly(answer)
+        await self._send(Accept(request))
+        retries = 0
+        while not assembly.complete:
+            chunk = await mailbox.receive.receive()
+            if not isinstance(chunk, Chunk):
+                raise FetchFailed("the sender gave up")
+            if not assembly.add(chunk):
+                retries += 1
+                if retries > MAX_RETRIES:
+                    raise FetchFailed("chunks keep arriving damaged")
+                await self._send(Again(request, chunk.offset))
+        if await _digest(assembly.buffer) != answer.digest:
+            raise FetchFailed("the blob does not have the digest that was offered")
+        return answer, assembly.buffer
+
+    async def _say_finished(self, request: int) -> None:
+        with trio.move_on_after(1.0) as scope:
+            scope.shield = True
+            try:
+                await self._send(Finish(request))
+            except ConnectionLost:
+                return
+
+    def _begin_upload(self, want: Want, nursery: trio.Nursery) -> None:
+        if want.request in self._uploads or len(self._uploads) >= MAX_REQUESTS:
+            raise WireError("too many wants")
+        older = self._uploads.get(self._streams.get((want.scope, want.stream), -1))
+        if older is not None:
+            older.scope.cancel()
+        self._streams[want.scope, want.stream] = want.request
+        mailbox = self._uploads[want.request] = _mailbox()
+        nursery.start_soon(self._upload, want, mailbox)
+
+    async def _upload(self, want: Want, mailbox: _Mailbox) -> None:
+        with mailbox.scope:
+            try:
+                blob = await self._provider(want)
+            except FetchFailed as error:
+                await self._try_send(Decline(want.request, str(error)[:200]))
+            else:
+                await self._serve(want.request, blob, mailbox)
+        del self._uploads[want.request]
+        mailbox.receive.close()
+        if self._streams.get((want.scope, want.stream)) == want.request:
+            del self._streams[want.scope, want.stream]
+
+    async def _serve(self, request: int, blob: Blob, mailbox: _Mailbox) -> None:
+        view = memoryview(blob.data).cast("B")
+        offer = Offer(request, blob.version, blob.layout, view.nbytes, blob.weight, blob.digest)
+        await self._try_send(offer)
+        if not isinstance(await mailbox.receive.receive(), Accept):
+            return
+        for offset in range(0, view.nbytes, CHUNK_BYTES):
+            await self._try_send(_chunk(request, view, offset))
+        while isinstance(message := await mailbox.receive.receive(), Again):
+            if not 0 <= message.offset < view.nbytes:
+                return
+            await self._try_send(_chunk(request, view, message.offset))
+
+    async def _deliver(self, message: DataMessage) -> None:
+        """Hand a message to its fetch or upload; one that is over is nobody's fault."""
+        if isinstance(message, (Accept, Again, Finish)):
+            mailbox = self._uploads.get(message.request)
+            if mailbox is not None and isinstance(message, Finish):
+                mailbox.scope.cancel()
+                return
+        else:
+            mailbox = self._fetches.get(message.request)
+        if mailbox is not None:
+            try:
+                await mailbox.send.send(message)
+            except trio.BrokenResourceError:
+                return
+
+    async def _send(self, message: DataMessage) -> None:
+        await self._socket.send(DATA.encode(message))
+
+    async def _try_send(self, message: DataMessage) -> None:
+        """Send from an upload: a lost link is the reader's to report, not the upload's."""
+        try:
+            await self._send(message)
+        except ConnectionLost:
+            await trio.sleep_forever()
+
+
+def _chunk(request: int, view: memoryview, offset: int) -> Chunk:
+    data = bytes(view[offset : offset + CHUNK_BYTES])
+    return Chunk(request, offset, zlib.crc32(data), data)
+
+
+async def _digest(data: bytes | bytearray | memoryview) -> bytes:
+    if len(data) <= INLINE_HASH_BYTES:
+        return hashlib.blake2b(data, digest_size=16).digest()
+    return await trio.to_thread.run_sync(lambda: hashlib.blake2b(data, digest_size=16).digest())

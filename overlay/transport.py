@@ -1,0 +1,305 @@
+"""Websockets over any Trio stream, and the TCP that carries them.
+
+Rules kept here:
+- a connection lives inside an `async with`; leaving it ends the socket, whatever happened;
+- every handshake runs under a deadline and ends at once when the stream does (trio-websocket by
+  itself waits for ever on a stream that ends in the middle of a handshake);
+- what the other side did wrong is HandshakeFailed or ConnectionLost, nothing else;
+- `receive` must be called all the time: a full queue would leave pings unanswered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import trio
+import trio_websocket
+
+from overlay.wire import SUBPROTOCOL
+
+# trio-websocket reads 4 KiB at a time by default, which is several times slower.
+RECEIVE_BUFFER_BYTES = 256 * 1024
+MESSAGE_QUEUE = 16
+HANDSHAKE_S = 5.0
+
+StreamHandler = Callable[[trio.abc.Stream], Awaitable[None]]
+
+
+class HandshakeFailed(Exception):
+    """The stream did not become a websocket of ours."""
+
+
+class ConnectionLost(Exception):
+    """The connection is over. `orderly`: the other side said so."""
+
+    def __init__(self, reason: str, *, orderly: bool) -> None:
+        super().__init__(reason)
+        self.orderly = orderly
+
+
+class DialRefused(Exception):
+    """Nobody listens at the address."""
+
+
+class Network(Protocol):
+    """Where streams come from: TCP in a daemon, memory in a test."""
+
+    async def connect(self, address: str) -> trio.abc.Stream:
+        """A stream to `ws://host:port`. Raises DialRefused, or OSError when unreachable."""
+
+    async def listen(
+        self, address: str, handler: StreamHandler, task_status: trio.TaskStatus[str]
+    ) -> None:
+        """Serve `host:port`; the task's status is the address with the port chosen."""
+
+
+class Tcp:
+    """The real network."""
+
+    async def connect(self, address: str) -> trio.abc.Stream:
+        host, port = split_address(address)
+        try:
+            return await trio.open_tcp_stream(host, port)
+        except OSError as error:
+            if _all_refused(error):
+                raise DialRefused(f"connection refused by {address}") from None
+            raise OSError(f"cannot reach {address}: {_reason(error)}") from None
+
+    async def listen(
+        self, address: str, handler: StreamHandler, task_status: trio.TaskStatus[str]
+    ) -> None:
+        host, port = split_address(address)
+        listeners = await trio.open_tcp_listeners(port, host=host)
+        chosen = listeners[0].socket.getsockname()[1]
+        bracketed = f"[{host}]" if ":" in host else host
+        async with trio.open_nursery() as nursery:
+            await nursery.start(trio.serve_listeners, handler, listeners)
+            task_status.started(f"ws://{bracketed}:{chosen}")
+
+
+class WebSocket:
+    """One open websocket of whole binary messages."""
+
+    def __init__(
+        self, connection: trio_websocket.WebSocketConnection, stream: WatchedStream
+    ) -> None:
+        self._connection = connection
+        self._stream = stream
+
+    @property
+    def path(self) -> str:
+        """The request path: which kind of link this is."""
+        return self._connection.path or ""
+
+    async def send(self, data: bytes) -> None:
+        """Send one message. Raises ConnectionLost."""
+        try:
+            await self._connection.send_message(data)
+        except (trio_websocket.ConnectionClosed, trio.ClosedResourceError) as error:
+            raise self._lost(error) from None
+
+    async def receive(self) -> bytes:
+        """The next message. Raises ConnectionLost, also for a text message."""
+        try:
+            message = await self._connection.get_message()
+        except trio_websocket.ConnectionClosed as error:
+            raise self._lost(error) from None
+        if isinstance(message, str):
+            raise ConnectionLost("sent a text message", orderly=False)
+        return message
+
+    async def close(self, reason: str) -> None:
+        """Say goodbye and end the connection; bounded by the caller's scope."""
+        await self._connection.aclose(1000, reason[:100])
+
+    @property
+    def bytes_sent(self) -> int:
+        """Bytes handed to the stream so far, frames and handshake included."""
+        return self._stream.bytes_sent
+
+    @property
+    def bytes_received(self) -> int:
+        """Bytes taken from the stream so far."""
+        return self._stream.bytes_received
+
+    def _lost(self, error: Exception) -> ConnectionLost:
+        closed = self._connection.closed
+        orderly = closed is not None and closed.code in (1000, 1001)
+        return ConnectionLost(str(closed.reason if closed else "") or "closed", orderly=orderly)
+
+
+@asynccontextmanager
+async def open_client(
+    stream: trio.abc.Stream, *, host: str, path: str, max_message_bytes: int
+) -> AsyncIterator[WebSocket]:
+    """The dialling end. Raises HandshakeFailed; inside, only ConnectionLost comes from the peer."""
+    watched = WatchedStream(stream)
+    try:
+        async with _reader_nursery() as nursery:
+            with _handshake(watched):
+                connection = await trio_websocket.wrap_client_stream(
+                    nursery,
+                    watched,  # type: ignore[arg-type]
+                    host,
+                    path,
+                    subprotocols=[SUBPROTOCOL],
+                    message_queue_size=MESSAGE_QUEUE,
+                    max_message_size=max_message_bytes,
+                    receive_buffer_size=RECEIVE_BUFFER_BYTES,
+                )
+                watched.established = True
+            if not watched.established:
+                raise HandshakeFailed("no websocket handshake in time")
+            yield WebSocket(connection, watched)
+            nursery.cancel_scope.cancel()
+    finally:
+        await trio.aclose_forcefully(stream)
+
+
+@asynccontextmanager
+async def open_server(
+    stream: trio.abc.Stream, *, paths: tuple[str, ...], max_message_bytes: int
+) -> AsyncIterator[WebSocket]:
+    """The accepting end, for the request paths in `paths` only; otherwise as `open_client`."""
+    watched = WatchedStream(stream)
+    try:
+        async with _reader_nursery() as nursery:
+            with _handshake(watched):
+                connection = await _accept(nursery, watched, paths, max_message_bytes)
+                watched.established = True
+            if not watched.established:
+                raise HandshakeFailed("no websocket handshake in time")
+            yield WebSocket(connection, watched)
+            nursery.cancel_scope.cancel()
+    finally:
+        await trio.aclose_forcefully(stream)
+
+
+async def _accept(
+    nursery: trio.Nursery, stream: WatchedStream, paths: tuple[str, ...], max_message_bytes: int
+) -> trio_websocket.WebSocketConnection:
+    request = await trio_websocket.wrap_server_stream(
+        nursery,
+        stream,
+        message_queue_size=MESSAGE_QUEUE,
+        max_message_size=max_message_bytes,
+        receive_buffer_size=RECEIVE_BUFFER_BYTES,
+    )
+    if request.path not in paths or SUBPROTOCOL not in request.proposed_subprotocols:
+        await request.reject(404 if request.path not in paths else 400)
+        raise HandshakeFailed(f"asked for {request.path[:40]!r}, not a link of ours")
+    return await request.accept(subprotocol=SUBPROTOCOL)
+
+
+class WatchedStream(trio.abc.Stream):
+    """Counts bytes, and cancels a handshake as soon as the stream ends."""
+
+    def __init__(self, inner: trio.abc.Stream) -> None:
+        self._inner = inner
+        self.handshake_scope: trio.CancelScope | None = None
+        self.established = False
+        self.bytes_sent = 0
+        self.bytes_received = 0
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        self.bytes_sent += len(data)
+        await self._inner.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._inner.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        try:
+            data = await self._inner.receive_some(max_bytes)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._ended()
+            raise
+        self.bytes_received += len(data)
+        if not data:
+            self._ended()
+        return data
+
+    async def aclose(self) -> None:
+        self._ended()
+        await self._inner.aclose()
+
+    def _ended(self) -> None:
+        if self.handshake_scope is not None and not self.established:
+            self.handshake_scope.cancel()
+
+
+def _handshake(stream: WatchedStream) -> trio.CancelScope:
+    stream.handshake_scope = trio.move_on_after(HANDSHAKE_S)
+    return stream.handshake_scope
+
+
+@asynccontextmanager
+async def open_unwrapping_nursery() -> AsyncIterator[trio.Nursery]:
+    """A nursery whose single failure comes out as itself instead of in a group of one."""
+    try:
+        async with trio.open_nursery() as nursery:
+            yield nursery
+    except BaseExceptionGroup as group:
+        raise _unwrap(group) from None
+
+
+@asynccontextmanager
+async def _reader_nursery() -> AsyncIterator[trio.Nursery]:
+    """A nursery for trio-websocket's reader task, whose failures are the connection's.
+
+    The reader raises into its nursery (a rejected handshake, a broken stream); a group that holds
+    nothing but such failures becomes one HandshakeFailed, and our own exceptions pass unwrapped.
+    """
+    try:
+        async with trio.open_nursery() as nursery:
+            yield nursery
+    except BaseExceptionGroup as group:
+        theirs, ours = group.split(_is_theirs)
+        if ours is not None:
+            raise _unwrap(ours) from None
+        assert theirs is not None
+        raise HandshakeFailed(str(_unwrap(theirs)) or "connection broke") from None
+
+
+def _is_theirs(error: BaseException) -> bool:
+    broken = (trio.BrokenResourceError, trio.ClosedResourceError)
+    return isinstance(error, (trio_websocket.HandshakeError, *broken))
+
+
+def _unwrap(error: BaseException) -> BaseException:
+    """The only exception in a group, or the group itself."""
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """(host, port) of `ws://host:port` or `host:port`. Raises ValueError saying what is right."""
+    text = address if "://" in address else f"ws://{address}"
+    parts = urlsplit(text)
+    try:
+        port = parts.port
+    except ValueError:
+        port = None
+    if parts.scheme != "ws" or not parts.hostname or port is None or parts.path not in ("", "/"):
+        raise ValueError(f"{address!r} is no peer address; write ws://host:port")
+    return parts.hostname, port
+
+
+def _all_refused(error: OSError) -> bool:
+    """Whether every address tried refused (trio groups one error an address)."""
+    if isinstance(error.__cause__, BaseExceptionGroup):
+        return all(isinstance(e, ConnectionRefusedError) for e in error.__cause__.exceptions)
+    return isinstance(error, ConnectionRefusedError) or isinstance(
+        error.__cause__, ConnectionRefusedError
+    )
+
+
+def _reason(error: OSError) -> str:
+    cause = error.__cause__
+    if isinstance(cause, BaseExceptionGroup):
+        cause = cause.exceptions[0]
+    return str(cause or error)
