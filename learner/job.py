@@ -38,7 +38,7 @@ class Model:
     )
     buffers: str = setting(
         "average",
-        "floating-point buffers such as BatchNorm statistics: mixed with the weights, or kept local",
+        "floating-point buffers such as BatchNorm statistics: mixed like the weights, or kept",
         choices=("average", "keep"),
     )
 
@@ -228,6 +228,12 @@ def _cross_check(job: Job, source: str) -> list[Problem]:
     if job.gossip.degree % 2:
         hint = f"take {job.gossip.degree + 1}"
         problems.append(Problem(source, "gossip.degree", "must be even (two a ring)", hint))
-    if len(job.to_json().encode()) > MAX_JOB_BYTES:
-        problems.append(Problem(source, "", f"is larger than {MAX_JOB_BYTES} bytes"))
+    try:
+        size = len(job.to_json().encode())
+    except (TypeError, ValueError, RecursionError):  # a TOML date, or absurdly deep nesting
+        hint = "use numbers, strings, true or false, lists and tables"
+        problems.append(Problem(source, "model.options", "cannot be written as JSON", hint))
+    else:
+        if size > MAX_JOB_BYTES:
+            problems.append(Problem(source, "", f"is larger than {MAX_JOB_BYTES} bytes"))
     return problems

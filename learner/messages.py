@@ -177,9 +177,7 @@ class Failed:
     message: str
 
 
-Command = (
-    Configure | RunLocal | Mix | Bootstrap | Snapshot | Evaluate | Export | SaveCheckpoint
-)
+Command = Configure | RunLocal | Mix | Bootstrap | Snapshot | Evaluate | Export | SaveCheckpoint
 Reply = (
     Configured | LocalDone | Mixed | Bootstrapped | SnapshotTaken | Evaluated | Exported
     | CheckpointSaved | Failed
@@ -205,8 +203,14 @@ def encode(message: Message) -> bytes:
 
 def decode(data: bytes) -> Message:
     """The inverse of `encode`. Raises ValueError for anything else."""
-    kind, *fields = msgpack.unpackb(data, use_list=False)
-    if kind not in _KINDS:
+    try:
+        unpacked = msgpack.unpackb(data, use_list=False)
+    except TypeError as error:  # a map as the key of a map
+        raise ValueError(f"malformed learner message: {error}") from None
+    if not isinstance(unpacked, tuple) or not unpacked:
+        raise ValueError("a learner message is an array [kind, fields…]")
+    kind, *fields = unpacked
+    if not isinstance(kind, str) or kind not in _KINDS:
         raise ValueError(f"unknown learner message {kind!r}")
     try:
         message: Message = _KINDS[kind](*fields)

@@ -63,7 +63,7 @@ def setting(
 
 def section(cls: type[T]) -> T:
     """A field that is a table of its own, by default with all of that table's defaults."""
-    return typing.cast("T", dataclasses.field(default_factory=cls))
+    return dataclasses.field(default_factory=cls)
 
 
 def parse(

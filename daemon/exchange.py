@@ -1,0 +1,181 @@
+"""What a round's exchange is decided by: who takes part, how long to wait, with what weight.
+
+Pure: no tasks, no clock. Rules kept here:
+- partners are chosen once a round and told to everybody; two peers mix each other only if each is
+  among the other's partners, so the mixing matrix is symmetric wherever both directions arrived;
+- a partner that does not arrive keeps its weight on oneself: rows still sum to one;
+- the deadline follows what was observed and what this peer's own work takes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from daemon.notes import Announce, TrainState
+from overlay.mixing_matrix import metropolis_row, uniform_row
+
+KEPT_ANNOUNCEMENTS = 4
+# States in which a peer's model is worth asking for.
+GIVING = ("training", "waiting", "paused", "finished")
+
+
+@dataclass(slots=True)
+class Neighbour:
+    """What a neighbour last said about its training."""
+
+    state: TrainState | None = None
+    announced: dict[int, tuple[str, ...]] = field(default_factory=dict)
+
+    def progress(self, run: str) -> int:
+        """The rounds it has completed at least, −1 if it is not in this run."""
+        if self.state is None or self.state.run != run:
+            return -1
+        return max([self.state.round, *(number - 1 for number in self.announced)])
+
+
+class View:
+    """The neighbours' training, as far as they told."""
+
+    def __init__(self) -> None:
+        self._neighbours: dict[str, Neighbour] = {}
+
+    def hear_state(self, peer: str, state: TrainState) -> None:
+        """A neighbour says where it stands."""
+        neighbour = self._neighbours.setdefault(peer, Neighbour())
+        if neighbour.state is None or neighbour.state.run != state.run:
+            neighbour.announced.clear()
+        neighbour.state = state
+
+    def hear_announce(self, peer: str, note: Announce) -> bool:
+        """A neighbour's round is ready; False if it belongs to another run."""
+        neighbour = self._neighbours.setdefault(peer, Neighbour())
+        if neighbour.state is None or neighbour.state.run != note.run:
+            return False
+        neighbour.announced[note.round] = note.partners
+        for old in sorted(neighbour.announced)[:-KEPT_ANNOUNCEMENTS]:
+            del neighbour.announced[old]
+        return True
+
+    def forget(self, peer: str) -> None:
+        """The link to a neighbour is gone, and with it what it had promised."""
+        self._neighbours.pop(peer, None)
+
+    def state(self, peer: str) -> TrainState | None:
+        """What the neighbour last said of itself."""
+        neighbour = self._neighbours.get(peer)
+        return neighbour.state if neighbour is not None else None
+
+    def states(self) -> dict[str, TrainState]:
+        """Every neighbour that said where it stands."""
+        return {p: n.state for p, n in sorted(self._neighbours.items()) if n.state is not None}
+
+    def announced(self, peer: str, number: int) -> tuple[str, ...] | None:
+        """The partners a neighbour named for a round, None if it did not announce it."""
+        neighbour = self._neighbours.get(peer)
+        return neighbour.announced.get(number) if neighbour is not None else None
+
+    def newest(self, peer: str) -> tuple[int, tuple[str, ...]] | None:
+        """The newest round a neighbour announced, with its partners."""
+        neighbour = self._neighbours.get(peer)
+        if neighbour is None or not neighbour.announced:
+            return None
+        number = max(neighbour.announced)
+        return number, neighbour.announced[number]
+
+    def progress(self, run: str) -> int:
+        """The most rounds that any neighbour of this run has completed, −1 without one."""
+        return max((n.progress(run) for n in self._neighbours.values()), default=-1)
+
+    def partners(
+        self, mine: TrainState, linked: Iterable[str], *, lockstep: bool
+    ) -> tuple[str, ...]:
+        """Whom to mix in the round after `mine.round`: linked, training the same run with the same
+        layout and, in `lockstep`, at most one round away."""
+        return tuple(
+            peer
+            for peer in sorted(linked)
+            if (state := self.state(peer)) is not None
+            and state.run == mine.run
+            and state.layout == mine.layout
+            and self._takes_part(peer, mine, lockstep)
+        )
+
+    def _takes_part(self, peer: str, mine: TrainState, lockstep: bool) -> bool:
+        neighbour = self._neighbours[peer]
+        assert neighbour.state is not None
+        if mine.round + 1 in neighbour.announced:
+            return True
+        if neighbour.state.state != "training":
+            return False
+        return not lockstep or abs(neighbour.progress(mine.run) - mine.round) <= 1
+
+    def may_still_come(self, peer: str, me: str, run: str, number: int) -> bool:
+        """Whether waiting for a partner's round makes sense."""
+        neighbour = self._neighbours.get(peer)
+        if neighbour is None:
+            return False
+        if (partners := neighbour.announced.get(number)) is not None:
+            return me in partners
+        state = neighbour.state
+        training = state is not None and state.run == run and state.state == "training"
+        return training and neighbour.progress(run) < number
+
+    def donors(self, run: str, layout: str, at_least: int) -> tuple[str, ...]:
+        """Neighbours with at least so many rounds completed, whose models are worth having."""
+        return tuple(
+            peer
+            for peer, neighbour in sorted(self._neighbours.items())
+            if neighbour.state is not None
+            and neighbour.state.state in GIVING
+            and neighbour.state.layout == layout
+            and neighbour.progress(run) >= at_least
+        )
+
+
+@dataclass(slots=True)
+class Patience:
+    """How long a round waits for its partners, from the rounds before it (seconds).
+
+    mean + 4 deviations of the time the last partner took, as TCP's timer (RFC 6298), plus twice
+    this peer's own local work, for the others' work varies as well; bounded by `shortest_s` and
+    `longest_s`. Only arrivals count: a partner that is always late is left behind instead of
+    slowing everybody down.
+    """
+
+    shortest_s: float = 2.0
+    longest_s: float = 600.0
+    first_s: float = 30.0
+    _mean_s: float | None = None
+    _deviation_s: float = 0.0
+
+    def observe(self, waited_s: float) -> None:
+        """The last partner to arrive in time took this long after one's own announcement."""
+        if self._mean_s is None:
+            self._mean_s, self._deviation_s = waited_s, waited_s / 2
+            return
+        self._deviation_s += (abs(waited_s - self._mean_s) - self._deviation_s) / 4
+        self._mean_s += (waited_s - self._mean_s) / 8
+
+    def deadline_s(self, local_s: float) -> float:
+        """How long to wait now, when the own local work took `local_s`."""
+        if self._mean_s is None:
+            return max(self.first_s, 2 * local_s)
+        wanted = self._mean_s + 4 * self._deviation_s + 2 * local_s
+        return min(self.longest_s, max(self.shortest_s, wanted))
+
+
+Row = Callable[[int, Mapping[str, int]], dict[str, float]]
+ROWS: dict[str, Row] = {"metropolis": metropolis_row, "uniform": uniform_row}
+
+
+def mixing_row(
+    mixing: str, own_degree: int, degrees: Mapping[str, int], ages: Mapping[str, int]
+) -> dict[str, float]:
+    """Weights of the peers that arrived; what is missing to 1 stays on oneself.
+
+    `degrees` are the partners each of them named. `ages` (asynchronous jobs) are in rounds of this
+    peer since the model came in: a weight is divided by 1 + age, so a stale model pulls less.
+    """
+    row = ROWS[mixing](own_degree, degrees)
+    return {peer: weight / (1 + ages.get(peer, 0)) for peer, weight in row.items()}

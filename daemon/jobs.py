@@ -1,0 +1,82 @@
+"""The network's job: one versioned job, spread from neighbour to neighbour.
+
+Rules kept here:
+- the higher (version, digest) wins everywhere, so all peers end with the same job;
+- a job is checked as strictly as a file before it is taken, and remembered before it is told;
+- a job from the network that would import code this owner did not allow is not taken; it is passed
+  on all the same, for others may allow it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from learner.job import Job, job_from_json
+from learner.schema import SchemaError
+
+
+@dataclass(frozen=True, slots=True)
+class PostedJob:
+    """A job of the network. `refused` says why this peer will not run it ('' if it will)."""
+
+    version: int
+    job: Job
+    refused: str = ""
+
+    @property
+    def run(self) -> str:
+        """Names this posting: the same job submitted twice is two runs."""
+        return f"{self.version}-{self.job.digest}"
+
+    @property
+    def rank(self) -> tuple[int, str]:
+        """What decides between two postings."""
+        return self.version, self.job.digest
+
+
+class JobRejected(ValueError):
+    """A neighbour's job that is no job."""
+
+
+class JobBoard:
+    """The posting in force."""
+
+    def __init__(self, allowed: tuple[str, ...]) -> None:
+        self._allowed = frozenset(allowed)
+        self.posted: PostedJob | None = None
+
+    @property
+    def rank(self) -> tuple[int, str]:
+        """The rank in force; (0, '') while there is no job."""
+        return self.posted.rank if self.posted is not None else (0, "")
+
+    def submit(self, job: Job) -> PostedJob:
+        """Post a job of this peer's owner, above whatever is in force. Code it names is trusted."""
+        self.posted = PostedJob(self.rank[0] + 1, job)
+        return self.posted
+
+    def hear(self, version: int, text: str) -> PostedJob | None:
+        """A neighbour's job; the new posting if it wins. Raises JobRejected."""
+        try:
+            job = job_from_json(text, source="the network's job")
+        except SchemaError as error:
+            raise JobRejected(str(error)) from None
+        if (version, job.digest) <= self.rank:
+            return None
+        self.posted = PostedJob(version, job, self.refusal(job))
+        return self.posted
+
+    def restore(self, version: int, text: str, *, own: bool) -> None:
+        """The posting of the last life; `own` if this peer's owner had submitted it."""
+        job = job_from_json(text, source="the remembered job")
+        self.posted = PostedJob(version, job, "" if own else self.refusal(job))
+
+    def refusal(self, job: Job) -> str:
+        """Why this peer will not run a job that came from the network, or ''."""
+        unknown = [name for name in job.code_references() if name not in self._allowed]
+        if not unknown:
+            return ""
+        return (
+            f"the network's job wants to import {', '.join(unknown)}, which this peer's owner has"
+            " not allowed; to allow it add it to learner.allow in gossipd.toml"
+        )

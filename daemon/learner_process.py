@@ -1,0 +1,147 @@
+"""The learner process seen from the daemon: started, spoken to, and ended.
+
+Rules kept here:
+- one command at a time; every command has exactly one reply;
+- a learner that dies in the middle of a command is LearnerDied, never a hang;
+- leaving `open_learner` ends the process, whatever it was doing: checkpoints are atomic.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import trio
+
+from learner.channel import PREFIX, Payload, frame_head, parse_prefix
+from learner.messages import Command, Failed, Reply, decode
+
+R = TypeVar("R", bound=Reply)
+
+# A learner that is asked to go finishes what it is writing; then it is killed.
+FAREWELL_S = 0.5
+READ_BYTES = 1 << 20
+MAX_LOG_BYTES = 8 << 20
+
+
+class LearnerDied(Exception):
+    """The process is gone."""
+
+
+class LearnerFailed(Exception):
+    """The learner could not do what it was asked and says why; `kind` as in messages.Failed."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+class Learner:
+    """A running learner process."""
+
+    def __init__(self, stream: trio.SocketStream, process: trio.Process) -> None:
+        self._stream = stream
+        self._process = process
+        self._lock = trio.Lock()
+
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._process.pid
+
+    async def call(
+        self, command: Command, answer: type[R], payload: Sequence[Payload] = ()
+    ) -> tuple[R, bytearray]:
+        """Send a command and wait for its reply, which must be an `answer`.
+
+        Cancelling a call leaves the channel out of step: it ends the learner.
+        Raises LearnerDied, or LearnerFailed with the learner's own words.
+        """
+        async with self._lock:
+            try:
+                reply, data = await self._converse(command, payload)
+            except (trio.BrokenResourceError, trio.ClosedResourceError, ValueError) as error:
+                raise LearnerDied(await self._obituary()) from error
+            except trio.Cancelled:
+                self._process.kill()
+                raise
+        if isinstance(reply, Failed):
+            raise LearnerFailed(reply.kind, reply.message)
+        if not isinstance(reply, answer):
+            self._process.kill()
+            raise LearnerDied(f"answered {type(command).__name__} with {type(reply).__name__}")
+        return reply, data
+
+    async def _converse(
+        self, command: Command, payload: Sequence[Payload]
+    ) -> tuple[Reply, bytearray]:
+        size = sum(memoryview(part).nbytes for part in payload)
+        await self._stream.send_all(frame_head(command, size))
+        for part in payload:
+            await self._stream.send_all(part)
+        header_bytes, payload_bytes = parse_prefix(bytes(await self._exactly(PREFIX.size)))
+        reply = decode(bytes(await self._exactly(header_bytes)))
+        return reply, await self._exactly(payload_bytes)  # type: ignore[return-value]
+
+    async def _exactly(self, count: int) -> bytearray:
+        buffer = bytearray(count)
+        view = memoryview(buffer)
+        while view:
+            got = await self._stream.socket.recv_into(view[:READ_BYTES])
+            if got == 0:
+                raise trio.BrokenResourceError("the learner closed the channel")
+            view = view[got:]
+        return buffer
+
+    async def _obituary(self) -> str:
+        with trio.move_on_after(1.0):
+            code = await self._process.wait()
+            return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        return "it stopped answering"
+
+
+@asynccontextmanager
+async def open_learner(log_file: Path, *, nice: int) -> AsyncIterator[Learner]:
+    """Start a learner; its output goes to `log_file`. The process ends with the block."""
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = await _spawn(theirs, log_file)
+    stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
+    if nice:
+        os.setpriority(os.PRIO_PROCESS, process.pid, nice)
+    try:
+        yield Learner(stream, process)
+    finally:
+        await _end(stream, process)
+
+
+async def _spawn(channel: socket.socket, log_file: Path) -> trio.Process:
+    if log_file.exists() and log_file.stat().st_size > MAX_LOG_BYTES:
+        log_file.replace(log_file.with_suffix(".log.1"))
+    with log_file.open("ab") as log:
+        return await trio.lowlevel.open_process(
+            [sys.executable, "-m", "learner.worker", "--fd", str(channel.fileno())],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=[channel.fileno()],
+            # Ctrl-C in the terminal is for the daemon, which then ends its learner in good order.
+            start_new_session=True,
+        )
+
+
+async def _end(stream: trio.SocketStream, process: trio.Process) -> None:
+    with trio.CancelScope(shield=True):
+        await trio.aclose_forcefully(stream)
+        with trio.move_on_after(FAREWELL_S):
+            await process.wait()
+        if process.poll() is None:
+            process.kill()
+            await process.wait()

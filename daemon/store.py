@@ -1,0 +1,108 @@
+"""What a peer remembers: one SQLite database (WAL) in the data directory.
+
+Rules kept here:
+- a write that returned has survived `kill -9` (each is one transaction);
+- calls block on the disk: the event loop makes them through `in_thread`;
+- a full disk is StoreFull, and the database stays as it was.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import trio
+
+T = TypeVar("T")
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS members (peer_id TEXT PRIMARY KEY, record TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS rounds (
+    id INTEGER PRIMARY KEY, at REAL NOT NULL, job TEXT NOT NULL, round INTEGER NOT NULL,
+    data TEXT NOT NULL
+);
+CREATE INDEX IF NOT EXISTS rounds_by_round ON rounds (job, round);
+"""
+# Weeks of rounds at one a second; older rows go.
+MAX_ROUNDS = 2_000_000
+PRUNE_EVERY = 1000
+
+
+class StoreFull(Exception):
+    """The disk has no room for the write."""
+
+
+class Store:
+    """The database; safe to call from one thread at a time, which `in_thread` sees to."""
+
+    def __init__(self, path: Path) -> None:
+        self._limiter = trio.CapacityLimiter(1)
+        self._writes = 0
+        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        self._db.execute("PRAGMA busy_timeout = 2000")
+        self._db.executescript(SCHEMA)
+
+    async def in_thread(self, call: Callable[..., T], *args: Any) -> T:
+        """Run one of the methods below off the event loop, one at a time."""
+        return await trio.to_thread.run_sync(call, *args, limiter=self._limiter)
+
+    def close(self) -> None:
+        """Close the database."""
+        self._db.close()
+
+    def get(self, key: str, default: str = "") -> str:
+        """A remembered word."""
+        row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+        return default if row is None else str(row[0])
+
+    def put(self, **words: str) -> None:
+        """Remember words, all or none."""
+        self._write("INSERT OR REPLACE INTO meta VALUES (?, ?)", words.items())
+
+    def members(self) -> list[dict[str, Any]]:
+        """The member records of the last life."""
+        rows = self._db.execute("SELECT record FROM members ORDER BY peer_id").fetchall()
+        return [json.loads(row[0]) for row in rows]
+
+    def put_members(self, records: Iterable[tuple[str, dict[str, Any]]], gone: list[str]) -> None:
+        """Remember changed member records and forget those in `gone`."""
+        rows = [(peer, json.dumps(record)) for peer, record in records]
+        self._write("INSERT OR REPLACE INTO members VALUES (?, ?)", rows)
+        self._write("DELETE FROM members WHERE peer_id = ?", [(peer,) for peer in gone])
+
+    def add_round(self, job: str, number: int, data: dict[str, Any]) -> None:
+        """Remember one round's metrics."""
+        row = (time.time(), job, number, json.dumps(data))
+        self._write("INSERT INTO rounds (at, job, round, data) VALUES (?, ?, ?, ?)", [row])
+        self._writes += 1
+        if self._writes % PRUNE_EVERY == 0:
+            newest = "SELECT max(id) FROM rounds"
+            self._write(f"DELETE FROM rounds WHERE id <= ({newest}) - ?", [(MAX_ROUNDS,)])
+
+    def rounds(self, job: str, *, since: int, limit: int) -> list[dict[str, Any]]:
+        """Metrics of rounds numbered `since` and above, oldest first, the newest `limit`."""
+        rows = self._db.execute(
+            "SELECT at, round, data FROM rounds WHERE job = ? AND round >= ?"
+            " ORDER BY id DESC LIMIT ?",
+            (job, since, limit),
+        ).fetchall()
+        return [{"at": at, "round": number, **json.loads(data)} for at, number, data in rows[::-1]]
+
+    def _write(self, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
+        try:
+            self._db.execute("BEGIN")
+            self._db.executemany(statement, list(rows))
+            self._db.execute("COMMIT")
+        except sqlite3.OperationalError as error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            if "full" in str(error) or "disk I/O" in str(error):
+                raise StoreFull(f"no space left for the database: {error}") from None
+            raise

@@ -1,0 +1,501 @@
+"""One run of a job at this peer: the learner's rounds and their exchange with the neighbours.
+
+Theory of operation. A run configures the learner, starts from the neighbours' models if they are
+ahead (`_bootstrap`), then repeats: local work in the learner, announce the outcome, pull the
+partners' outcomes, mix. A lockstep (sync) round waits for its partners up to an adaptive deadline;
+an async one mixes what has come in. Between rounds, and only there, others may ask the learner for
+something (a snapshot for a joiner, an evaluation, an export).
+
+Rules kept here:
+- until a joiner has the average it neither sends nor is mixed: it says `bootstrapping`;
+- below `min_peers` nothing is trained and nothing is lost: the run waits and goes on by itself;
+- a full disk costs a checkpoint, not the training.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import trio
+
+from daemon.exchange import Patience, View, mixing_row
+from daemon.inbox import NEWEST, STREAM, Inbox, Received, check_fit
+from daemon.jobs import PostedJob
+from daemon.learner_process import Learner, LearnerDied, LearnerFailed
+from daemon.notes import NOTES, Announce, TrainState
+from daemon.progress import Progress
+from learner.channel import Payload
+from learner.messages import (
+    Bootstrap,
+    Bootstrapped,
+    CheckpointSaved,
+    Command,
+    Configure,
+    Configured,
+    LocalDone,
+    Mix,
+    Mixed,
+    Reply,
+    RunLocal,
+    SaveCheckpoint,
+    Snapshot,
+    SnapshotTaken,
+)
+from overlay.driver import Overlay
+from overlay.identity import short
+from overlay.transfer import Blob, FetchFailed, make_blob
+from overlay.wire import Want
+
+log = logging.getLogger("gossipd.train")
+
+R = TypeVar("R", bound=Reply)
+
+MODEL = "model"
+# How many of its own rounds a peer serves: neighbours in lockstep are at most one round away.
+SERVED_ROUNDS = 2
+# How long a starting peer waits to hear where its neighbours stand.
+SETTLE_S = 3.0
+# A donor that does not deliver its model in this time is left out.
+DONATION_S = 120.0
+BOOTSTRAP_RETRY_S = 1.0
+BYTES_PER_VALUE = 4
+
+
+class Surroundings(Protocol):
+    """What a run needs of the session around it."""
+
+    overlay: Overlay
+    view: View
+    progress: Progress
+
+    def publish_state(self, state: str, reason: str = "") -> None:
+        """Enter a state and tell the neighbours."""
+
+    def report(self, kind: str, data: dict[str, Any]) -> None:
+        """An event."""
+
+    def remember_round(self, run: str, number: int, data: dict[str, Any]) -> None:
+        """Keep a round's metrics."""
+
+    async def changed(self) -> None:
+        """Wait until something that decisions depend on has changed."""
+
+    def touch(self) -> None:
+        """Something has changed."""
+
+    def trainers(self) -> int:
+        """Live members with a learner, this peer included."""
+
+    @property
+    def paused(self) -> bool:
+        """Whether the owner paused training."""
+
+
+class Run:
+    """A learner at work on one posted job."""
+
+    def __init__(
+        self, around: Surroundings, posted: PostedJob, learner: Learner, nursery: trio.Nursery
+    ) -> None:
+        self._around = around
+        self._posted = posted
+        self._job = posted.job
+        self._learner = learner
+        self._nursery = nursery
+        self._between = trio.Lock()
+        self._patience = Patience()
+        self._published: dict[int, Blob] = {}
+        self._snapshot: Blob | None = None
+        self._configured: Configured | None = None
+        self._inbox: Inbox | None = None
+        self._round = 0
+
+    @property
+    def run(self) -> str:
+        """The posting's name."""
+        return self._posted.run
+
+    @property
+    def learner_pid(self) -> int:
+        """The learner's process id."""
+        return self._learner.pid
+
+    # The life of a run.
+
+    async def configure(self, command: Configure) -> None:
+        """Load data, model and checkpoint. Raises LearnerFailed or LearnerDied."""
+        ready, _ = await self._learner.call(command, Configured)
+        self._configured = ready
+        self._inbox = Inbox(
+            self._around.overlay,
+            self._nursery,
+            run=self.run,
+            layout=ready.layout,
+            size_bytes=self._vector_bytes * len(ready.exchanged),
+            lockstep=self._lockstep,
+            changed=self._around.touch,
+        )
+        self._round = ready.round
+        progress = self._around.progress
+        progress.round, progress.rounds = ready.round, self._job.training.rounds
+        progress.samples = ready.samples
+        progress.layout, progress.layout_text = ready.layout, ready.layout_text
+        if ready.round:
+            self._around.report("train.resumed", {"round": ready.round})
+
+    async def train(self) -> None:
+        """All rounds, and the state `finished` at the end."""
+        await self._settle()
+        await self._bootstrap(at_least=1 if self._round == 0 else self._round + 2)
+        while self._round < self._job.training.rounds:
+            await self._ready()
+            if self._lockstep and self._around.view.progress(self.run) >= self._round + 2:
+                self._around.report("train.behind", {"round": self._round})
+                await self._bootstrap(at_least=self._round + 2)
+                continue
+            async with self._between:
+                await self._one_round()
+            if self._round % self._job.training.checkpoint_every == 0:
+                await self.checkpoint()
+        await self.checkpoint()
+        self._around.publish_state("finished")
+        self._around.report("train.finished", {"round": self._round})
+
+    async def checkpoint(self) -> None:
+        """Save the state; a disk that cannot take it is reported and training goes on."""
+        progress = self._around.progress
+        try:
+            saved, _ = await self._ask(SaveCheckpoint(), CheckpointSaved)
+        except LearnerFailed as error:
+            progress.checkpoint_error = str(error)
+            self._around.report("checkpoint.failed", {"reason": str(error)})
+        else:
+            progress.checkpoint_round, progress.checkpoint_error = saved.round, ""
+
+    async def ask(self, command: Command, answer: type[R]) -> tuple[R, bytearray]:
+        """Ask the learner something between two rounds, for somebody outside the run.
+
+        The asker may be cancelled (a client that hung up): the question is then finished all the
+        same, for half a conversation would cost the learner. Raises LearnerFailed, LearnerDied.
+        """
+        if self._configured is None:
+            raise LearnerFailed("job", "the learner is not ready yet")
+        send, receive = trio.open_memory_channel[Callable[[], tuple[R, bytearray]]](1)
+
+        async def put() -> None:
+            try:
+                outcome = await self._ask(command, answer)
+                send.send_nowait(lambda: outcome)
+            except (LearnerFailed, LearnerDied) as error:
+                problem = error
+
+                def fail() -> tuple[R, bytearray]:
+                    raise problem
+
+                send.send_nowait(fail)
+
+        self._nursery.start_soon(put)
+        return (await receive.receive())()
+
+    # What neighbours say and want.
+
+    def on_announce(self, peer: str, note: Announce) -> None:
+        """A neighbour's round is ready: fetch it if it is wanted."""
+        if self._inbox is None:
+            return
+        if not self._lockstep or (
+            note.round == self._round + 1 and self._around.overlay.my_id in note.partners
+        ):
+            self._inbox.pull(peer, note.round, self._round)
+
+    def on_lost(self, peer: str) -> None:
+        """The link to a neighbour is gone."""
+        if self._inbox is not None:
+            self._inbox.forget(peer)
+
+    async def provide(self, want: Want) -> Blob:
+        """A blob that a neighbour wants. Raises FetchFailed."""
+        if want.scope != self.run:
+            raise FetchFailed("another job is running here")
+        if want.stream == STREAM and self._published:
+            newest = max(self._published)
+            blob = self._published.get(newest if want.version == NEWEST else want.version)
+            if blob is None:
+                raise FetchFailed(f"round {want.version} is not served any more")
+            return blob
+        if want.stream == MODEL and self._around.progress.state != "bootstrapping":
+            return await self._model()
+        raise FetchFailed("not to be had")
+
+    async def _model(self) -> Blob:
+        if self._snapshot is None or self._snapshot.version != self._round:
+            try:
+                taken, vector = await self.ask(Snapshot(), SnapshotTaken)
+            except (LearnerFailed, LearnerDied) as error:
+                raise FetchFailed(f"the learner has no model to give: {error}") from None
+            self._snapshot = await self._blob(vector, taken.round)
+        return self._snapshot
+
+    # Starting from the neighbours' models.
+
+    async def _settle(self) -> None:
+        """Wait until the neighbours have said where they stand, but not for long."""
+        overlay = self._around.overlay
+        with trio.move_on_after(SETTLE_S):
+            while True:
+                table = overlay.machine.table
+                wanted = overlay.machine.graph.neighbours(overlay.my_id)
+                learners = {p for p in wanted if (r := table.get(p)) is not None and r.learner}
+                if learners <= self._around.view.states().keys():
+                    return
+                await self._around.changed()
+
+    async def _bootstrap(self, *, at_least: int) -> None:
+        """Start from the weighted average of the neighbours that completed `at_least` rounds.
+
+        A model weighs what it was trained on and how far: samples times rounds. Donors that do not
+        deliver are asked again; as long as there are donors the peer does not start plain.
+        """
+        view, ready = self._around.view, self._ready_learner
+        self._check_layouts(at_least)
+        while donors := view.donors(self.run, ready.layout, at_least):
+            self._around.publish_state("bootstrapping")
+            models = await self._fetch_models(donors)
+            if models:
+                await self._start_from(models)
+                return
+            await trio.sleep(BOOTSTRAP_RETRY_S)
+
+    async def _fetch_models(self, donors: Sequence[str]) -> dict[str, tuple[int, int, bytearray]]:
+        models: dict[str, tuple[int, int, bytearray]] = {}
+
+        async def fetch(peer: str) -> None:
+            try:
+                offer, vector = await self._around.overlay.fetch(
+                    peer,
+                    self.run,
+                    MODEL,
+                    NEWEST,
+                    check=lambda offer: check_fit(
+                        offer, self._ready_learner.layout, self._vector_bytes
+                    ),
+                )
+            except FetchFailed as error:
+                log.info("no model from %s: %s", short(peer), error)
+            else:
+                models[peer] = (offer.version, offer.weight, vector)
+
+        with trio.move_on_after(DONATION_S):
+            async with trio.open_nursery() as nursery:
+                for peer in donors:
+                    nursery.start_soon(fetch, peer)
+        return models
+
+    async def _start_from(self, models: dict[str, tuple[int, int, bytearray]]) -> None:
+        newest = max(version for version, _, _ in models.values())
+        weights = tuple(float(max(1, weight) * (1 + v)) for v, weight, _ in models.values())
+        reply, _ = await self._learner.call(
+            Bootstrap(newest, weights), Bootstrapped, [vector for _, _, vector in models.values()]
+        )
+        # The neighbours went on meanwhile; their round is mine from here on.
+        self._round = max(newest, self._around.view.progress(self.run))
+        self._around.progress.round = self._round
+        self._around.report(
+            "train.bootstrapped",
+            {
+                "round": self._round,
+                "accuracy": reply.accuracy,
+                "test_loss": reply.test_loss,
+                "neighbours": sorted(models),
+            },
+        )
+
+    def _check_layouts(self, at_least: int) -> None:
+        """A peer whose model is not the network's must not train beside it."""
+        mine = self._ready_learner
+        others = {
+            peer: state
+            for peer, state in self._around.view.states().items()
+            if state.run == self.run and state.layout and state.layout != mine.layout
+        }
+        agreed = self._around.view.donors(self.run, mine.layout, 0)
+        if others and not agreed and self._round == 0 and at_least <= 1:
+            peer, state = next(iter(others.items()))
+            raise LearnerFailed(
+                "layout",
+                f"this peer's model ({mine.layout_text}, layout {mine.layout}) is not the"
+                f" network's ({state.layout_text}, layout {state.layout} at {short(peer)});"
+                " use the same model code, options and data shape as the other peers",
+            )
+
+    # One round.
+
+    async def _ready(self) -> None:
+        """Wait while training is paused or too few peers are there, then be `training`."""
+        around, wanted = self._around, self._job.training.min_peers
+        while around.paused or around.trainers() < wanted:
+            if around.paused:
+                around.publish_state("paused", "by this peer's owner")
+            else:
+                there = around.trainers()
+                around.publish_state("waiting", f"{there} of at least {wanted} peers are here")
+            await around.changed()
+        around.publish_state("training")
+
+    async def _one_round(self) -> None:
+        number = self._round + 1
+        overlay, training = self._around.overlay, self._job.training
+        evaluate = number % training.evaluate_every == 0 or number == training.rounds
+        started, sent = trio.current_time(), overlay.traffic().data_sent
+        self._pull_announced(number)
+        done, vectors = await self._learner.call(RunLocal(number, evaluate), LocalDone)
+        await self._publish(number, vectors)
+        partners = self._around.view.partners(
+            self.train_state(), overlay.links, lockstep=self._lockstep
+        )
+        self._announce(number, partners)
+        waiting_since = trio.current_time()
+        if self._lockstep:
+            await self._gather(number, partners, done.seconds)
+        waited = trio.current_time() - waiting_since
+        received = self._arrived(number, partners)
+        mixed = await self._mix(number, partners, received, evaluate)
+        self._round = number
+        self._inbox_.drop_before(number)
+        self._record(
+            number,
+            {
+                "loss": done.loss,
+                "accuracy_before": done.accuracy,
+                "accuracy_after": mixed.accuracy,
+                "test_loss": mixed.test_loss,
+                "consensus_distance": mixed.distance,
+                "neighbours": len(partners),
+                "missing": len(partners) - len(received),
+                "round_s": trio.current_time() - started,
+                "wait_s": waited,
+                "bytes_sent": overlay.traffic().data_sent - sent,
+            },
+        )
+
+    def _pull_announced(self, number: int) -> None:
+        """Neighbours that were quicker have announced this round already."""
+        me = self._around.overlay.my_id
+        if self._lockstep:
+            for peer in self._around.overlay.links:
+                if me in (self._around.view.announced(peer, number) or ()):
+                    self._inbox_.pull(peer, number, self._round)
+
+    async def _publish(self, number: int, vectors: bytearray) -> None:
+        self._published[number] = await self._blob(vectors, number)
+        for old in sorted(self._published)[:-SERVED_ROUNDS]:
+            del self._published[old]
+
+    def _announce(self, number: int, partners: tuple[str, ...]) -> None:
+        note = NOTES.encode(Announce(self.run, number, partners))
+        for peer in self._around.overlay.links:
+            self._around.overlay.send_note(peer, note)
+
+    async def _gather(self, number: int, partners: tuple[str, ...], local_s: float) -> None:
+        """Wait for the partners' vectors of this round, up to the adaptive deadline."""
+        started = trio.current_time()
+        deadline = started + self._patience.deadline_s(local_s)
+        arrived = 0
+        while any(self._is_awaited(peer, number) for peer in partners):
+            with trio.move_on_at(deadline) as scope:
+                await self._around.changed()
+            if scope.cancelled_caught:
+                break
+            here = len(self._arrived(number, partners))
+            if here > arrived:
+                arrived, last = here, trio.current_time() - started
+        if arrived:
+            self._patience.observe(last)
+
+    def _is_awaited(self, peer: str, number: int) -> bool:
+        if self._inbox_.got(peer, number) or self._inbox_.failed(peer, number):
+            return False
+        me = self._around.overlay.my_id
+        return self._around.view.may_still_come(peer, me, self.run, number)
+
+    def _arrived(self, number: int, partners: Sequence[str]) -> dict[str, Received]:
+        """The vectors to mix, by peer: of exactly this round in lockstep, else the newest."""
+        take = self._inbox_.newest if not self._lockstep else None
+        found = ((p, take(p) if take else self._inbox_.got(p, number)) for p in partners)
+        return {peer: received for peer, received in found if received is not None}
+
+    async def _mix(
+        self, number: int, partners: Sequence[str], received: dict[str, Received], evaluate: bool
+    ) -> Mixed:
+        degrees = {peer: self._degree_of(peer, number, len(partners)) for peer in received}
+        ages = {} if self._lockstep else {p: self._round - r.arrived for p, r in received.items()}
+        row = mixing_row(self._job.gossip.mixing, len(partners), degrees, ages)
+        weights = tuple(row[peer] for peer in received)
+        payload: list[Payload] = [r.vectors for r in received.values()]
+        mixed, _ = await self._learner.call(
+            Mix(number, 1.0 - sum(weights), weights, evaluate), Mixed, payload
+        )
+        return mixed
+
+    def _degree_of(self, peer: str, number: int, otherwise: int) -> int:
+        view = self._around.view
+        if self._lockstep:
+            return len(view.announced(peer, number) or ()) or otherwise
+        newest = view.newest(peer)
+        return len(newest[1]) if newest is not None else otherwise
+
+    def _record(self, number: int, figures: dict[str, Any]) -> None:
+        progress = self._around.progress
+        progress.round = number
+        progress.figures = {**progress.figures, **{k: v for k, v in figures.items() if v is not None}}
+        self._around.remember_round(self.run, number, figures)
+
+    # Small things.
+
+    def train_state(self) -> TrainState:
+        """Where this run stands, as told to neighbours."""
+        progress = self._around.progress
+        return TrainState(
+            self.run,
+            progress.state,
+            self._round,
+            progress.layout,
+            progress.layout_text,
+            progress.samples,
+        )
+
+    async def _ask(self, command: Command, answer: type[R]) -> tuple[R, bytearray]:
+        async with self._between:
+            return await self._learner.call(command, answer)
+
+    async def _blob(self, vectors: bytearray, version: int) -> Blob:
+        ready = self._ready_learner
+        return await make_blob(
+            vectors, version=version, layout=ready.layout, weight=ready.samples
+        )
+
+    @property
+    def _lockstep(self) -> bool:
+        return self._job.training.mode == "sync"
+
+    @property
+    def _vector_bytes(self) -> int:
+        return BYTES_PER_VALUE * self._ready_learner.dimension
+
+    @property
+    def _ready_learner(self) -> Configured:
+        assert self._configured is not None, "configure comes first"
+        return self._configured
+
+    @property
+    def _inbox_(self) -> Inbox:
+        assert self._inbox is not None, "configure comes first"
+        return self._inbox
+
+
+def checkpoint_dir(data_dir: Path, run: str) -> Path:
+    """Where a run's checkpoints lie."""
+    return data_dir / "checkpoints" / run
