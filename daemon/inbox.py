@@ -39,8 +39,15 @@ class Inbox:
     """Pulls and keeps; lives inside the nursery it is given."""
 
     def __init__(
-        self, overlay: Overlay, nursery: trio.Nursery, *, run: str, layout: str,
-        size_bytes: int, lockstep: bool, changed: Callable[[], None],
+        self,
+        overlay: Overlay,
+        nursery: trio.Nursery,
+        *,
+        run: str,
+        layout: str,
+        size_bytes: int,
+        lockstep: bool,
+        changed: Callable[[], None],
     ) -> None:
         self._overlay = overlay
         self._nursery = nursery
@@ -91,9 +98,7 @@ class Inbox:
         self._received = {p: r for p, r in self._received.items() if r.version >= version}
         self._failed = {(p, v) for p, v in self._failed if v >= version}
 
-    async def _pull(
-        self, peer: str, version: int, own_round: int, scope: trio.CancelScope
-    ) -> None:
+    async def _pull(self, peer: str, version: int, own_round: int, scope: trio.CancelScope) -> None:
         def fits(offer: Offer) -> None:
             check_fit(offer, self._layout, self._size_bytes)
 
@@ -119,5 +124,3 @@ def check_fit(offer: Offer, layout: str, size_bytes: int) -> None:
         raise FetchFailed(f"its model has another layout ({offer.layout}, here {layout})")
     if offer.size_bytes != size_bytes:
         raise FetchFailed(f"{offer.size_bytes} bytes offered where {size_bytes} fit")
-
-

@@ -16,7 +16,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 import trio
 
@@ -79,6 +79,11 @@ class Learner:
             raise LearnerDied(f"answered {type(command).__name__} with {type(reply).__name__}")
         return reply, data
 
+    async def died(self) -> str:
+        """Wait until the process is gone; how it went."""
+        await self._process.wait()
+        return await self._obituary()
+
     async def _converse(
         self, command: Command, payload: Sequence[Payload]
     ) -> tuple[Reply, bytearray]:
@@ -111,8 +116,8 @@ class Learner:
 async def open_learner(log_file: Path, *, nice: int) -> AsyncIterator[Learner]:
     """Start a learner; its output goes to `log_file`. The process ends with the block."""
     ours, theirs = socket.socketpair()
-    with theirs:
-        process = await _spawn(theirs, log_file)
+    with theirs, _open_log(log_file) as log:
+        process = await _spawn(theirs, log)
     stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
     if nice:
         os.setpriority(os.PRIO_PROCESS, process.pid, nice)
@@ -122,19 +127,23 @@ async def open_learner(log_file: Path, *, nice: int) -> AsyncIterator[Learner]:
         await _end(stream, process)
 
 
-async def _spawn(channel: socket.socket, log_file: Path) -> trio.Process:
+def _open_log(log_file: Path) -> IO[bytes]:
+    """The learner's log, with one older generation kept."""
     if log_file.exists() and log_file.stat().st_size > MAX_LOG_BYTES:
         log_file.replace(log_file.with_suffix(".log.1"))
-    with log_file.open("ab") as log:
-        return await trio.lowlevel.open_process(
-            [sys.executable, "-m", "learner.worker", "--fd", str(channel.fileno())],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            pass_fds=[channel.fileno()],
-            # Ctrl-C in the terminal is for the daemon, which then ends its learner in good order.
-            start_new_session=True,
-        )
+    return log_file.open("ab")
+
+
+async def _spawn(channel: socket.socket, log: IO[bytes]) -> trio.Process:
+    return await trio.lowlevel.open_process(
+        [sys.executable, "-m", "learner.worker", "--fd", str(channel.fileno())],
+        stdin=subprocess.DEVNULL,
+        stdout=log,
+        stderr=log,
+        pass_fds=[channel.fileno()],
+        # Ctrl-C in the terminal is for the daemon, which then ends its learner in good order.
+        start_new_session=True,
+    )
 
 
 async def _end(stream: trio.SocketStream, process: trio.Process) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -38,10 +39,11 @@ class StoreFull(Exception):
 
 
 class Store:
-    """The database; safe to call from one thread at a time, which `in_thread` sees to."""
+    """The database; writes may come from several threads."""
 
     def __init__(self, path: Path) -> None:
         self._limiter = trio.CapacityLimiter(1)
+        self._lock = threading.Lock()
         self._writes = 0
         self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
         self._db.execute("PRAGMA journal_mode = WAL")
@@ -62,7 +64,7 @@ class Store:
         row = self._db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return default if row is None else str(row[0])
 
-    def put(self, **words: str) -> None:
+    def put(self, words: dict[str, str]) -> None:
         """Remember words, all or none."""
         self._write("INSERT OR REPLACE INTO meta VALUES (?, ?)", words.items())
 
@@ -96,13 +98,14 @@ class Store:
         return [{"at": at, "round": number, **json.loads(data)} for at, number, data in rows[::-1]]
 
     def _write(self, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
-        try:
-            self._db.execute("BEGIN")
-            self._db.executemany(statement, list(rows))
-            self._db.execute("COMMIT")
-        except sqlite3.OperationalError as error:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            if "full" in str(error) or "disk I/O" in str(error):
-                raise StoreFull(f"no space left for the database: {error}") from None
-            raise
+        with self._lock:
+            try:
+                self._db.execute("BEGIN")
+                self._db.executemany(statement, list(rows))
+                self._db.execute("COMMIT")
+            except sqlite3.OperationalError as error:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                if "full" in str(error) or "disk I/O" in str(error):
+                    raise StoreFull(f"no space left for the database: {error}") from None
+                raise

@@ -450,7 +450,8 @@ class Run:
     def _record(self, number: int, figures: dict[str, Any]) -> None:
         progress = self._around.progress
         progress.round = number
-        progress.figures = {**progress.figures, **{k: v for k, v in figures.items() if v is not None}}
+        # A round without evaluation keeps the figures of the last one that had it.
+        progress.figures |= {key: value for key, value in figures.items() if value is not None}
         self._around.remember_round(self.run, number, figures)
 
     # Small things.
@@ -473,9 +474,7 @@ class Run:
 
     async def _blob(self, vectors: bytearray, version: int) -> Blob:
         ready = self._ready_learner
-        return await make_blob(
-            vectors, version=version, layout=ready.layout, weight=ready.samples
-        )
+        return await make_blob(vectors, version=version, layout=ready.layout, weight=ready.samples)
 
     @property
     def _lockstep(self) -> bool:

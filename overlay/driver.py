@@ -298,7 +298,7 @@ class Overlay:
 
     async def _greet(self, socket: WebSocket) -> tuple[Welcome, bytes]:
         machine, link_id = self.machine, secrets.token_bytes(16)
-        adopting = self._may_adopt()
+        adopting = not machine.network_id or self._may_adopt()
         network = "" if adopting else machine.network_id
         hello = Hello(
             PROTOCOL_VERSION,
@@ -317,7 +317,7 @@ class Overlay:
             raise Declined(answer.kind, answer.reason)
         if not isinstance(answer, Welcome):
             raise HandshakeFailed("answered out of turn")
-        if adopting and self._may_adopt():
+        if adopting and (not machine.network_id or self._may_adopt()):
             machine.adopt_network(answer.network)
             self._listener.network_adopted(answer.network)
         elif answer.network != machine.network_id:

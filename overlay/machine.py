@@ -140,6 +140,13 @@ class OverlayMachine:
         effects, self._effects = self._effects, []
         return effects
 
+    def remember(self, records: Iterable[Record], now: float) -> None:
+        """Take in the member table of an earlier life, without telling anybody."""
+        for record in records:
+            change = self.table.merge(record, now)
+            if change is not None:
+                self.graph.place(change.record)
+
     def adopt_network(self, network_id: str) -> None:
         """Belong to a network from now on; only a peer that knows nobody else may."""
         self.network_id = network_id

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import bisect
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -101,14 +101,14 @@ def make(name: str, network_id: str, *, degree: int = DEFAULT_DEGREE) -> Topolog
     raise ValueError(f"unknown topology {name!r}; known: {', '.join(NAMES)}")
 
 
-def graph(topology: Topology, members: Iterable[str]) -> nx.Graph:
+def graph(neighbours: Callable[[str], frozenset[str]], members: Iterable[str]) -> nx.Graph:
     """The whole graph as this peer computes it."""
     import networkx as nx  # here, so that a daemon nobody asks does not carry it
 
     result = nx.Graph()
     for peer in members:
         result.add_node(peer)
-        result.add_edges_from((peer, other) for other in topology.neighbours(peer))
+        result.add_edges_from((peer, other) for other in neighbours(peer))
     return result
 
 

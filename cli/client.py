@@ -1,0 +1,113 @@
+"""A JSON-RPC client of the control API, from the standard library only.
+
+Speaks HTTP to the Unix socket, or to a loopback TCP port with a bearer token. Every way to fail is
+one exception with the exit code that `gossipctl` ends with.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+REFUSED, USAGE, UNREACHABLE, NOT_ALLOWED, TIMED_OUT = 1, 2, 3, 4, 5
+
+
+class ControlError(Exception):
+    """A call that came to nothing. `exit_code` is gossipctl's; `data` is the daemon's, if any."""
+
+    def __init__(self, exit_code: int, message: str, data: Any = None) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+        self.data = data
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where the daemon is: a Unix socket, or `http://host:port` with a token file."""
+
+    socket_path: Path
+    url: str = ""
+    token_file: Path | None = None
+    timeout_s: float = 30.0
+
+    def connect(self) -> socket.socket:
+        """A connected stream socket. Raises ControlError."""
+        try:
+            if self.url:
+                parts = urlsplit(self.url)
+                address = (parts.hostname or "127.0.0.1", parts.port or 80)
+                return socket.create_connection(address, timeout=self.timeout_s)
+            sock = socket.socket(socket.AF_UNIX)
+            sock.settimeout(self.timeout_s)
+            sock.connect(str(self.socket_path))
+        except TimeoutError:
+            raise self.too_slow() from None
+        except PermissionError:
+            message = f"no permission to use {self.socket_path}; it belongs to another user"
+            raise ControlError(NOT_ALLOWED, message) from None
+        except OSError as error:
+            where = self.url or self.socket_path
+            hint = "is gossipd running? start it with 'gossipd start', or name its --data-dir"
+            raise ControlError(UNREACHABLE, f"no daemon at {where} ({error}); {hint}") from None
+        return sock
+
+    def headers(self) -> dict[str, str]:
+        """The headers of a request, with the token where one is needed."""
+        if not self.url:
+            return {"Host": "localhost"}
+        headers = {"Host": urlsplit(self.url).netloc}
+        if self.token_file is not None:
+            try:
+                token = self.token_file.read_text().strip()
+            except OSError as error:
+                raise ControlError(NOT_ALLOWED, f"cannot read the token: {error}") from None
+            headers["Authorization"] = f"Bearer {token}"
+        return headers
+
+    def too_slow(self) -> ControlError:
+        """The error for a daemon that does not answer in time."""
+        return ControlError(TIMED_OUT, f"no answer within {self.timeout_s:g} s")
+
+
+class _Connection(http.client.HTTPConnection):
+    """HTTP over a socket that is already connected."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        super().__init__("localhost")
+        self.sock = sock
+
+
+def call(target: Target, method: str, params: dict[str, Any] | list[Any] | None = None) -> Any:
+    """The result of one method. Raises ControlError, also for an error response."""
+    request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params or {}}
+    response = json.loads(post(target, json.dumps(request)))
+    if "error" in response:
+        error = response["error"]
+        raise ControlError(REFUSED, error["message"], error.get("data"))
+    return response["result"]
+
+
+def post(target: Target, body: str) -> str:
+    """The response text to a raw JSON-RPC request text. Raises ControlError."""
+    connection = _Connection(target.connect())
+    headers = {"Content-Type": "application/json", **target.headers()}
+    try:
+        connection.request("POST", "/rpc", body=body.encode(), headers=headers)
+        response = connection.getresponse()
+        text = response.read().decode()
+    except TimeoutError:
+        raise target.too_slow() from None
+    except (OSError, http.client.HTTPException) as error:
+        raise ControlError(UNREACHABLE, f"the daemon hung up: {error}") from None
+    finally:
+        connection.close()
+    if response.status in (401, 403):
+        raise ControlError(NOT_ALLOWED, text.strip())
+    if response.status not in (200, 204):
+        raise ControlError(REFUSED, f"HTTP {response.status}: {text.strip()}")
+    return text

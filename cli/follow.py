@@ -1,0 +1,80 @@
+"""The event stream: a websocket to /rpc, one event at a time."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import (
+    AcceptConnection,
+    CloseConnection,
+    Ping,
+    RejectConnection,
+    Request,
+    TextMessage,
+)
+
+from cli.client import NOT_ALLOWED, REFUSED, UNREACHABLE, ControlError, Target
+
+
+def follow(target: Target, *, prefix: str, since: int | None) -> Iterator[dict[str, Any]]:
+    """Events as they happen, until the daemon goes. Raises ControlError."""
+    headers = target.headers()
+    host = headers.pop("Host")
+    socket = Websocket(target, host, headers)
+    params = {"prefix": prefix, **({} if since is None else {"since": since})}
+    request = {"jsonrpc": "2.0", "id": 1, "method": "events.subscribe", "params": params}
+    socket.send(json.dumps(request))
+    for text in socket:
+        message = json.loads(text)
+        if "error" in message:
+            raise ControlError(REFUSED, message["error"]["message"])
+        if message.get("method") == "event":
+            yield message["params"]
+
+
+class Websocket:
+    """A blocking client websocket of text messages."""
+
+    def __init__(self, target: Target, host: str, headers: dict[str, str]) -> None:
+        self._socket = target.connect()
+        self._socket.settimeout(None)
+        self._state = WSConnection(ConnectionType.CLIENT)
+        extra = [(name.encode(), value.encode()) for name, value in headers.items()]
+        self._socket.sendall(self._state.send(Request(host, "/rpc", extra_headers=extra)))
+
+    def send(self, text: str) -> None:
+        """Send one message, after the handshake."""
+        while True:
+            for event in self._events():
+                if isinstance(event, AcceptConnection):
+                    self._socket.sendall(self._state.send(TextMessage(text)))
+                    return
+
+    def __iter__(self) -> Iterator[str]:
+        text = ""
+        while True:
+            for event in self._events():
+                if isinstance(event, TextMessage):
+                    text += event.data
+                    if event.message_finished:
+                        yield text
+                        text = ""
+                elif isinstance(event, CloseConnection):
+                    return
+
+    def _events(self) -> list[Any]:
+        data = self._socket.recv(65536)
+        if not data:
+            raise ControlError(UNREACHABLE, "the daemon hung up")
+        self._state.receive_data(data)
+        events = []
+        for event in self._state.events():
+            if isinstance(event, RejectConnection):
+                raise ControlError(NOT_ALLOWED, "the daemon refused the event stream")
+            if isinstance(event, Ping):
+                self._socket.sendall(self._state.send(event.response()))
+            events.append(event)
+        return events

@@ -1,0 +1,177 @@
+"""How the control API's answers look to people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from cli.render import clock, duration, number, pairs, percent, size, table
+
+SHORT = 8
+
+
+def status(answer: dict[str, Any]) -> str:
+    """`gossipctl status`."""
+    train, job = answer["train"], answer["job"]
+    state = train["state"] + (f" ({train['reason']})" if train["reason"] else "")
+    lines = [
+        ("peer", f"{answer['peer'][:SHORT]} ({answer['name']})"),
+        ("network", answer["network"][:SHORT] or "none yet: still joining"),
+        ("listens", answer["listen"] + ("" if answer["encrypted"] else "  (not encrypted)")),
+        ("members", answer["members"]),
+        ("links", len(answer["neighbours"])),
+        ("job", f"{job['name']} (version {job['version']}, {job['digest']})" if job else None),
+        ("training", state),
+        ("round", f"{train['round']} of {train['rounds']}" if train["rounds"] else None),
+        *figures(train),
+        ("checkpoint", _checkpoint(train)),
+        ("up", duration(answer["uptime_s"])),
+        ("memory", size(answer["rss_bytes"])),
+        ("data dir", answer["data_dir"]),
+    ]
+    return pairs(lines)
+
+
+def figures(train: dict[str, Any]) -> list[tuple[str, Any]]:
+    """The newest training figures."""
+    before, after = percent(train["accuracy_before"]), percent(train["accuracy_after"])
+    return [
+        ("model", train["model"]),
+        ("data part", train["part"]),
+        ("samples", train["samples"] or None),
+        ("loss", number(train["loss"])),
+        ("accuracy", f"{before} before mixing, {after} after" if after else None),
+        ("consensus", number(train["consensus_distance"], 3)),
+        ("round time", f"{train['round_s']:.3f} s" if train["round_s"] else None),
+    ]
+
+
+def _checkpoint(train: dict[str, Any]) -> str | None:
+    if train["checkpoint_error"]:
+        return f"FAILED: {train['checkpoint_error']}"
+    saved = train["checkpoint_round"]
+    return None if saved is None else f"round {saved}"
+
+
+def members(answer: list[dict[str, Any]]) -> str:
+    """`gossipctl members`."""
+    rows = [
+        (
+            member["peer"][:SHORT],
+            member["name"] + (" (this peer)" if member["self"] else ""),
+            member["state"],
+            "yes" if member["neighbour"] else "",
+            ("yes" if member["learner"] else "no"),
+            member["part"],
+            " ".join(member["addresses"]),
+        )
+        for member in answer
+    ]
+    return table(("PEER", "NAME", "STATE", "LINK", "TRAINS", "PART", "ADDRESS"), rows)
+
+
+def topology(answer: dict[str, Any]) -> str:
+    """`gossipctl topology`."""
+    degrees = f"{answer['degree_min']} to {answer['degree_max']}"
+    return pairs(
+        [
+            ("topology", answer["topology"]),
+            ("peers", answer["peers"]),
+            ("edges", answer["edges"]),
+            ("degree", degrees),
+            ("connected", "yes" if answer["connected"] else "NO"),
+            ("diameter", answer["diameter"]),
+            ("spectral gap", number(answer["spectral_gap"])),
+            ("neighbours", " ".join(peer[:SHORT] for peer in answer["neighbours"])),
+        ]
+    )
+
+
+def metrics(answer: dict[str, Any]) -> str:
+    """`gossipctl metrics`: the last rounds."""
+    rows = [
+        (
+            row["round"],
+            clock(row["at"]),
+            number(row["loss"]),
+            percent(row["accuracy_before"]),
+            percent(row["accuracy_after"]),
+            number(row["consensus_distance"], 3),
+            row["neighbours"],
+            row["missing"],
+            f"{row['round_s']:.2f} s",
+            size(row["bytes_sent"]),
+        )
+        for row in answer["history"]
+    ]
+    head = (
+        "ROUND", "TIME", "LOSS", "BEFORE", "AFTER", "DISTANCE", "NEIGHBOURS", "MISSING", "TOOK",
+        "SENT",
+    )  # fmt: skip
+    return table(head, rows) if rows else "no rounds yet"
+
+
+def train(answer: dict[str, Any]) -> str:
+    """`gossipctl train status`."""
+    state = answer["state"] + (f" ({answer['reason']})" if answer["reason"] else "")
+    lines = [("training", state), ("round", f"{answer['round']} of {answer['rounds']}")]
+    rows = [
+        (peer[:SHORT], neighbour["state"], neighbour["round"], neighbour["samples"])
+        for peer, neighbour in answer["neighbour_states"].items()
+    ]
+    text = pairs([*lines, *figures(answer)])
+    if rows:
+        text += "\n\n" + table(("NEIGHBOUR", "STATE", "ROUND", "SAMPLES"), rows)
+    return text
+
+
+def job(answer: dict[str, Any]) -> str:
+    """`gossipctl job show`: the job as TOML."""
+    if answer["job"] is None:
+        return "there is no job yet; submit one with: gossipctl job submit job.toml"
+    lines = [f"# version {answer['version']}, digest {answer['digest']}"]
+    if answer["refused"]:
+        lines.append(f"# NOT RUN HERE: {answer['refused']}")
+    plain = {k: v for k, v in answer["job"].items() if not isinstance(v, dict)}
+    lines += [f"{key} = {_toml(value)}" for key, value in plain.items()]
+    for name, section in answer["job"].items():
+        if isinstance(section, dict):
+            lines += ["", f"[{name}]", *(f"{k} = {_toml(v)}" for k, v in section.items())]
+    return "\n".join(lines)
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{k} = {_toml(v)}" for k, v in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(item) for item in value) + "]"
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def event(item: dict[str, Any]) -> str:
+    """One line of `gossipctl events`."""
+    words = []
+    for key, value in item["data"].items():
+        if key == "peer":
+            value = str(value)[:SHORT]
+        if isinstance(value, float):
+            value = number(value)
+        words.append(f"{key}={value}")
+    return f"{clock(item['at'])}  {item['seq']:>5}  {item['kind']:<18} {' '.join(words)}".rstrip()
+
+
+def events(answer: dict[str, Any]) -> str:
+    """`gossipctl events`."""
+    return "\n".join(event(item) for item in answer["events"]) or "no events"
+
+
+def plain(answer: Any) -> str:
+    """Anything else, a line a field."""
+    if isinstance(answer, dict):
+        return pairs([(key.replace("_", " "), value) for key, value in answer.items()])
+    return str(answer)
+
+
+View = Callable[[Any], str]

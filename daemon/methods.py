@@ -1,0 +1,376 @@
+"""The control API's methods: what each name does. The same table feeds RPC, discovery and docs.
+
+Rules kept here:
+- a method is an async function with typed parameters; its docstring's first line is its summary;
+- refusals are RpcError with one of the kinds below, and their codes never change meaning;
+- nothing secret is returned.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import trio
+
+from daemon import openrpc
+from daemon.jsonrpc import Handler, Method, RpcError
+from daemon.learner_process import LearnerDied, LearnerFailed
+from daemon.session import NotTraining
+from daemon.version import VERSION
+from learner.job import Job, job_from_table, job_from_toml
+from learner.messages import Evaluate, Evaluated, Export, Exported
+from learner.schema import SchemaError, as_table
+from overlay import topology
+from overlay.driver import JoinFailed
+from overlay.mixing_matrix import analyse
+from overlay.records import Record
+from overlay.transport import split_address
+
+if TYPE_CHECKING:
+    from daemon.node import Node
+
+# Application errors: JSON-RPC leaves -32000 to -32099 to servers.
+NOT_TRAINING = -32001
+JOIN_FAILED = -32002
+JOB_INVALID = -32003
+LEARNER_FAILED = -32004
+NEEDS_WEBSOCKET = -32005
+BAD_ADDRESS = -32006
+BAD_PATH = -32007
+
+JOIN_TIMEOUT_S = 10.0
+MAX_HISTORY = 10_000
+
+
+def build(node: Node) -> dict[str, Method]:
+    """The method table of a node."""
+    methods: dict[str, Method] = {}
+    for name, (handler, read_only) in _handlers(node, lambda: methods).items():
+        summary = (handler.__doc__ or "").strip().splitlines()[0]
+        methods[name] = Method(name, summary, handler, read_only)
+    return methods
+
+
+def _handlers(
+    node: Node, table: Callable[[], dict[str, Method]]
+) -> dict[str, tuple[Handler, bool]]:
+    async def discover() -> dict[str, Any]:
+        """The OpenRPC document of this API."""
+        return openrpc.document(table(), version=VERSION)
+
+    node_, overlay_, train, job = NodeApi(node), OverlayApi(node), TrainApi(node), JobApi(node)
+    model, metrics, events = ModelApi(node), MetricsApi(node), EventsApi(node)
+    return {
+        "rpc.discover": (discover, True),
+        "node.info": (node_.info, True),
+        "node.status": (node_.status, True),
+        "node.stop": (node_.stop, False),
+        "overlay.members": (overlay_.members, True),
+        "overlay.topology": (overlay_.topology, True),
+        "overlay.join": (overlay_.join, False),
+        "overlay.leave": (overlay_.leave, False),
+        "train.status": (train.status, True),
+        "train.start": (train.start, False),
+        "train.stop": (train.stop, False),
+        "train.pause": (train.pause, False),
+        "train.resume": (train.resume, False),
+        "job.show": (job.show, True),
+        "job.submit": (job.submit, False),
+        "model.evaluate": (model.evaluate, True),
+        "model.export": (model.export, False),
+        "metrics.get": (metrics.get, True),
+        "events.list": (events.list, True),
+        "events.subscribe": (events.subscribe, True),
+    }
+
+
+class NodeApi:
+    """This daemon."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    async def info(self) -> dict[str, Any]:
+        """What this daemon is: version, ids, addresses, files."""
+        node = self._node
+        return {
+            "version": VERSION,
+            "pid": os.getpid(),
+            "peer": node.overlay.my_id,
+            "name": node.overlay.machine.table.me.name,
+            "network": node.overlay.machine.network_id,
+            "listen": node.overlay.address,
+            "addresses": list(node.overlay.machine.table.me.addresses),
+            "encrypted": False,
+            "control": node.control_binds,
+            "data_dir": str(node.config.data_dir),
+            "learner": node.config.learner.enabled,
+        }
+
+    async def status(self) -> dict[str, Any]:
+        """How this daemon is: uptime, members, links, training, memory."""
+        node = self._node
+        live = node.overlay.machine.table.live()
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        return {
+            **await self.info(),
+            "uptime_s": time.time() - node.started_at,
+            "members": len(live),
+            "neighbours": sorted(node.overlay.links),
+            "train": node.session.progress.to_json(),
+            "paused": node.session.paused,
+            "job": _job_brief(node),
+            "traffic": asdict(node.overlay.traffic()),
+            "cpu_s": usage.ru_utime + usage.ru_stime,
+            "rss_bytes": _rss_bytes(),
+        }
+
+    async def stop(self) -> dict[str, Any]:
+        """Leave the network and end the daemon."""
+        self._node.stop()
+        return {"stopping": True}
+
+
+class OverlayApi:
+    """The overlay."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    async def members(self) -> list[dict[str, Any]]:
+        """Every known member: id, name, state, addresses, whether it is a neighbour."""
+        overlay = self._node.overlay
+        return [self._member(record) for record in overlay.machine.table.records()]
+
+    def _member(self, record: Record) -> dict[str, Any]:
+        overlay = self._node.overlay
+        state = self._node.session.view.state(record.peer_id)
+        return {
+            "peer": record.peer_id,
+            "name": record.name,
+            "state": str(record.state),
+            "addresses": list(record.addresses),
+            "incarnation": record.incarnation,
+            "learner": record.learner,
+            "part": record.part + 1 if record.part >= 0 else None,
+            "self": record.peer_id == overlay.my_id,
+            "neighbour": record.peer_id in overlay.links,
+            "train": state.state if state is not None else None,
+        }
+
+    async def topology(self) -> dict[str, Any]:
+        """The neighbour graph as this peer computes it, and what it is worth for gossip."""
+        machine = self._node.overlay.machine
+        live = [record.peer_id for record in machine.table.live()]
+        graph = topology.graph(machine.graph.neighbours, live)
+        analysis = await trio.to_thread.run_sync(analyse, graph)
+        return {
+            "topology": machine.graph.name,
+            "degree": machine.graph.degree,
+            **asdict(analysis),
+            "neighbours": sorted(machine.graph.neighbours(machine.table.my_id)),
+            "edges_list": sorted(sorted(edge) for edge in graph.edges),
+        }
+
+    async def join(self, address: str) -> dict[str, Any]:
+        """Link to the member that listens at `address` (ws://host:port)."""
+        try:
+            split_address(address)
+        except ValueError as error:
+            raise RpcError(BAD_ADDRESS, "bad_address", str(error)) from None
+        try:
+            with trio.fail_after(JOIN_TIMEOUT_S):
+                peer = await self._node.overlay.join(address)
+        except JoinFailed as error:
+            message = f"{error}; is a gossipd running there?" if error.kind == "refused" else error
+            raise RpcError(JOIN_FAILED, "join_failed", str(message), outcome=error.kind) from None
+        except trio.TooSlowError:
+            message = f"no answer from {address} within {JOIN_TIMEOUT_S:.0f} s"
+            raise RpcError(JOIN_FAILED, "join_failed", message, outcome="unreachable") from None
+        return {"peer": peer, "network": self._node.overlay.machine.network_id}
+
+    async def leave(self) -> dict[str, Any]:
+        """Leave the network and end the daemon (the same as node.stop)."""
+        self._node.stop()
+        return {"leaving": True}
+
+
+class TrainApi:
+    """Training at this peer."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    async def status(self) -> dict[str, Any]:
+        """Where training stands, here and at the neighbours."""
+        session = self._node.session
+        neighbours = {
+            peer: {"state": state.state, "round": state.round, "samples": state.samples}
+            for peer, state in session.view.states().items()
+        }
+        return {
+            **session.progress.to_json(),
+            "paused": session.paused,
+            "job": _job_brief(self._node),
+            "neighbour_states": neighbours,
+        }
+
+    async def start(self) -> dict[str, Any]:
+        """Start training again after train.stop."""
+        self._needs_learner()
+        await self._node.session.stop(False)
+        return {"state": self._node.session.progress.state}
+
+    async def stop(self) -> dict[str, Any]:
+        """Save a checkpoint, end the learner, and stay so across restarts."""
+        self._needs_learner()
+        await self._node.session.stop(True)
+        return {"state": "stopped"}
+
+    async def pause(self) -> dict[str, Any]:
+        """Pause after the current round; the learner keeps its state."""
+        self._needs_learner()
+        self._node.session.pause(True)
+        return {"paused": True}
+
+    async def resume(self) -> dict[str, Any]:
+        """Go on after train.pause."""
+        self._needs_learner()
+        self._node.session.pause(False)
+        return {"paused": False}
+
+    def _needs_learner(self) -> None:
+        if not self._node.config.learner.enabled:
+            raise RpcError(
+                NOT_TRAINING, "not_training", "this daemon was started without a learner"
+            )
+
+
+class JobApi:
+    """The network's job."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    async def show(self) -> dict[str, Any]:
+        """The network's job, whole."""
+        posted = self._node.session.board.posted
+        if posted is None:
+            return {"version": 0, "job": None}
+        return {**(_job_brief(self._node) or {}), "job": as_table(posted.job)}
+
+    async def submit(
+        self, job: dict[str, Any] | None = None, toml: str | None = None
+    ) -> dict[str, Any]:
+        """Make a job (as an object, or as TOML text) the network's job."""
+        posted = await self._node.session.submit(_parse_job(job, toml))
+        return {"version": posted.version, "digest": posted.job.digest, "run": posted.run}
+
+
+class ModelApi:
+    """The model as it is now."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    async def evaluate(self) -> dict[str, Any]:
+        """Evaluate the current model on this peer's held-out data."""
+        reply: Evaluated = await self._ask(Evaluate(), Evaluated)
+        return asdict(reply)
+
+    async def export(self, path: str) -> dict[str, Any]:
+        """Write the current model as safetensors to an absolute path on the daemon's machine."""
+        target = Path(path)
+        if not target.is_absolute() or not await trio.Path(target.parent).is_dir():
+            message = f"{path!r} must be an absolute path in a folder that exists"
+            raise RpcError(BAD_PATH, "bad_path", message)
+        reply: Exported = await self._ask(Export(str(target)), Exported)
+        return asdict(reply)
+
+    async def _ask(self, command: Any, answer: Any) -> Any:
+        try:
+            reply, _ = await self._node.session.running().ask(command, answer)
+        except NotTraining as error:
+            raise RpcError(NOT_TRAINING, "not_training", str(error)) from None
+        except (LearnerFailed, LearnerDied) as error:
+            kind = error.kind if isinstance(error, LearnerFailed) else "died"
+            raise RpcError(LEARNER_FAILED, "learner_failed", str(error), cause=kind) from None
+        return reply
+
+
+class MetricsApi:
+    """Figures, now and over time."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    async def get(self, since: int = 0, limit: int = 1000) -> dict[str, Any]:
+        """The newest figures, and the rounds numbered `since` and above (the newest `limit`)."""
+        node, posted = self._node, self._node.session.board.posted
+        bounded = max(0, min(limit, MAX_HISTORY))
+        history: list[dict[str, Any]] = []
+        if posted is not None and bounded:
+            history = await node.store.in_thread(
+                lambda: node.store.rounds(posted.run, since=since, limit=bounded)
+            )
+        return {"current": node.session.progress.to_json(), "history": history}
+
+
+class EventsApi:
+    """What happened."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+
+    async def list(self, since: int = 0, prefix: str = "", limit: int = 200) -> dict[str, Any]:
+        """The kept events numbered above `since` whose kind begins with `prefix`."""
+        events = self._node.events.since(since, prefix=prefix, limit=max(0, limit))
+        return {"events": [event.to_json() for event in events]}
+
+    async def subscribe(
+        self, connection: Any, prefix: str = "", since: int | None = None
+    ) -> dict[str, Any]:
+        """Send events as they happen, as `event` notifications (websocket only)."""
+        if connection is None:
+            message = "events.subscribe needs the websocket /rpc; over HTTP use events.list"
+            raise RpcError(NEEDS_WEBSOCKET, "needs_websocket", message)
+        connection.follow(prefix, since)
+        return {"subscribed": prefix}
+
+
+def _parse_job(table: dict[str, Any] | None, toml: str | None) -> Job:
+    try:
+        if toml is not None:
+            return job_from_toml(toml, source="job")
+        return job_from_table(table or {}, source="job")
+    except SchemaError as error:
+        problems = [str(problem) for problem in error.problems]
+        raise RpcError(JOB_INVALID, "job_invalid", str(error), problems=problems) from None
+
+
+def _job_brief(node: Node) -> dict[str, Any] | None:
+    posted = node.session.board.posted
+    if posted is None:
+        return None
+    return {
+        "name": posted.job.name,
+        "version": posted.version,
+        "digest": posted.job.digest,
+        "run": posted.run,
+        "refused": posted.refused,
+    }
+
+
+def _rss_bytes() -> int | None:
+    """Resident memory now, where /proc tells it."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, IndexError, ValueError):
+        return None
+    return pages * resource.getpagesize()

@@ -1,0 +1,436 @@
+"""The session: joins the overlay to the learner, and decides what runs.
+
+It listens to the overlay (events, neighbours' notes, wants), keeps the job board, and supervises
+one `Run` at a time: a learner that dies comes back from its checkpoint with back-off while the
+overlay never notices; a job that cannot run here is reported and waits for a better one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from typing import Any
+
+import trio
+
+from daemon.config import Config
+from daemon.events import EventLog
+from daemon.exchange import View
+from daemon.jobs import JobBoard, JobRejected, PostedJob
+from daemon.learner_process import Learner, LearnerDied, LearnerFailed, open_learner
+from daemon.notes import NOTES, Announce, JobOffer, JobRequest, JobState, TrainState
+from daemon.parts import PartImpossible, configured_part, free_part, must_yield
+from daemon.progress import Progress
+from daemon.store import Store, StoreFull
+from daemon.training import Run, checkpoint_dir
+from learner.job import Job
+from learner.messages import Configure
+from overlay.codec import WireError
+from overlay.driver import Overlay
+from overlay.identity import short
+from overlay.transfer import Blob, FetchFailed
+from overlay.wire import Want
+
+log = logging.getLogger("gossipd.session")
+
+# Restarts of a learner that dies: first wait, doubled up to the last, forgotten after a good spell.
+RESTART_FIRST_S = 0.5
+RESTART_LAST_S = 60.0
+GOOD_SPELL_S = 120.0
+# A claim of a part stands when nobody with a lower id contradicted it for this long.
+CLAIM_S = 0.5
+# Rounds waiting to be written; overflow rule: the oldest metrics are lost, and said to be.
+PENDING_ROUNDS = 1000
+DISK_RETRY_S = 5.0
+FAREWELL_CHECKPOINT_S = 2.0
+
+
+class NotTraining(Exception):
+    """There is no learner to ask; the message says why."""
+
+
+class Session:
+    """One peer's training life. Implements the overlay's Listener and a Run's Surroundings."""
+
+    overlay: Overlay
+
+    def __init__(self, config: Config, store: Store, events: EventLog) -> None:
+        self.view = View()
+        self.progress = Progress()
+        self.board = JobBoard(config.learner.allow)
+        self.paused = False
+        self.stopped = False
+        self._config = config
+        self._store = store
+        self._events = events
+        self._run: Run | None = None
+        self._moved = trio.Event()
+        self._job_scope: trio.CancelScope | None = None
+        self._offered: Job | None = None
+        self._rows, self._row_source = trio.open_memory_channel[tuple[str, int, dict[str, Any]]](
+            PENDING_ROUNDS
+        )
+        if not config.learner.enabled:
+            self.progress.state = "off"
+
+    # Life.
+
+    async def run(self) -> None:
+        """Supervise until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._write_rows)
+            if self._config.learner.enabled:
+                nursery.start_soon(self._supervise)
+
+    async def farewell(self) -> None:
+        """Save what can be saved quickly, before the process ends."""
+        run = self._run
+        if run is not None and self.progress.state not in ("starting", "bootstrapping"):
+            with trio.move_on_after(FAREWELL_CHECKPOINT_S):
+                await run.checkpoint()
+
+    async def _supervise(self) -> None:
+        wait_s = RESTART_FIRST_S
+        while True:
+            posted = await self._next_job()
+            began = trio.current_time()
+            with trio.CancelScope() as self._job_scope:
+                error = await self._live_until_it_ends(posted)
+                if not isinstance(error, LearnerDied):
+                    await self._fail(error)
+                lived_s = trio.current_time() - began
+                wait_s = RESTART_FIRST_S if lived_s > GOOD_SPELL_S else wait_s
+                self.report("learner.died", {"reason": str(error), "restart_in_s": wait_s})
+                self.publish_state("starting", f"the learner died: {error}")
+                await trio.sleep(wait_s)
+                wait_s = min(2 * wait_s, RESTART_LAST_S)
+
+    async def _live_until_it_ends(self, posted: PostedJob) -> BaseException:
+        """Why a learner's life ended: LearnerDied, LearnerFailed or PartImpossible."""
+        error: BaseException = LearnerDied("it ended by itself")
+        try:
+            await self._live(posted)
+        except* (LearnerDied, LearnerFailed, PartImpossible) as group:
+            error = _first(group)
+        return error
+
+    async def _next_job(self) -> PostedJob:
+        """Wait for a job that may run here."""
+        while True:
+            posted = self.board.posted
+            if self.stopped:
+                self.publish_state("stopped", "by this peer's owner")
+            elif posted is None:
+                self.publish_state("idle", "there is no job yet")
+            elif posted.refused:
+                self.publish_state("failed", posted.refused)
+            else:
+                return posted
+            await self.changed()
+
+    async def _live(self, posted: PostedJob) -> None:
+        """One learner's life on one job; ends by LearnerDied, LearnerFailed or cancellation."""
+        self.publish_state("starting")
+        log_file = self._config.data_dir / "learner.log"
+        try:
+            async with (
+                open_learner(log_file, nice=self._config.learner.nice) as learner,
+                trio.open_nursery() as nursery,
+            ):
+                nursery.start_soon(_watch, learner)
+                self._run = Run(self, posted, learner, nursery)
+                self.progress.learner_pid = learner.pid
+                await self._run.configure(await self._configuration(posted))
+                self.report("learner.started", {"pid": learner.pid, "run": posted.run})
+                await self._run.train()
+                await trio.sleep_forever()
+        finally:
+            self._run = None
+            self.progress.learner_pid = None
+
+    async def _fail(self, error: BaseException) -> None:
+        """The job cannot run here: say so, and wait until it is stopped or replaced."""
+        kind = error.kind if isinstance(error, LearnerFailed) else "data"
+        self.publish_state("failed", str(error))
+        self.report("train.failed", {"kind": kind, "reason": str(error)})
+        await trio.sleep_forever()
+
+    async def _configuration(self, posted: PostedJob) -> Configure:
+        config, job = self._config, posted.job
+        if config.data.source:
+            # Somebody's own data are all theirs: there is nothing to share out.
+            job = dataclasses.replace(
+                job, partition=dataclasses.replace(job.partition, kind="none")
+            )
+        part = await self._claim_part(job)
+        self.progress.part = part
+        return Configure(
+            job=job.to_json(),
+            source=config.data.source,
+            data_dir=str(config.datasets),
+            part=part or 0,
+            checkpoint_dir=str(checkpoint_dir(config.data_dir, posted.run)),
+            resume=True,
+            threads=config.learner.threads,
+        )
+
+    async def _claim_part(self, job: Job) -> int | None:
+        """The part of the data set that is this peer's, None if it is not shared out."""
+        if job.partition.kind == "none":
+            return None
+        table, me = self.overlay.machine.table, self.overlay.my_id
+        part = configured_part(self._config.own_part, job.partition)
+        if part is not None:
+            self._claim(part)
+            return part
+        remembered = int(await self._store.in_thread(self._store.get, "part", "-1"))
+        while True:
+            part = free_part(job.partition.parts, me, table.live(), remembered)
+            if part is None:
+                raise PartImpossible(
+                    f"all {job.partition.parts} parts of the data set are taken; submit a job with"
+                    " more partition.parts, or name a part with --part to share one"
+                )
+            self._claim(part)
+            await trio.sleep(CLAIM_S)
+            if not must_yield(part, me, table.live()):
+                await self._store.in_thread(self._store.put, {"part": str(part)})
+                return part
+
+    def _claim(self, part: int) -> None:
+        if self.overlay.machine.table.me.part != part:
+            self.overlay.describe_me(part=part)
+
+    # What the owner asks for.
+
+    async def submit(self, job: Job) -> PostedJob:
+        """Make `job` the network's job. It is remembered before anybody is told."""
+        posted = self.board.submit(job)
+        await self._remember_job(posted, own=True)
+        self._tell_job(posted, but="")
+        self._restart()
+        return posted
+
+    def offer(self, job: Job) -> None:
+        """A job to post if the network turns out to have none."""
+        self._offered = job
+
+    def settle_offer(self) -> Job | None:
+        """The offered job, if still nobody has posted one."""
+        offered, self._offered = self._offered, None
+        if offered is not None and self.board.posted is not None:
+            if offered.digest != self.board.posted.job.digest:
+                self.report("job.ignored", {"reason": "the network has a job already"})
+            return None
+        return offered
+
+    async def restore_job(self) -> None:
+        """The job of the last life, if there was one."""
+        version, text, own, stopped = await self._store.in_thread(
+            lambda: [self._store.get(k) for k in ("job_version", "job", "job_own", "stopped")]
+        )
+        if text:
+            self.board.restore(int(version), text, own=own == "yes")
+            self._apply_topology()
+        self.stopped = stopped == "yes"
+
+    def pause(self, paused: bool) -> None:
+        """Pause after the current round, or go on."""
+        self.paused = paused
+        self.touch()
+
+    async def stop(self, stopped: bool) -> None:
+        """End the learner (with a checkpoint), or start it again; remembered across restarts."""
+        await self._store.in_thread(self._store.put, {"stopped": "yes" if stopped else ""})
+        if stopped:
+            await self.farewell()
+        self.stopped = stopped
+        self.paused = False
+        self._restart()
+
+    def running(self) -> Run:
+        """The run at work. Raises NotTraining."""
+        if self._run is None:
+            reason = self.progress.reason or "no learner is running"
+            raise NotTraining(f"{self.progress.state}: {reason}")
+        return self._run
+
+    def may_adopt_network(self) -> bool:
+        """Whether this peer would give up its network: it knows nobody and trains nothing."""
+        return len(self.overlay.machine.table.records()) == 1 and self.board.posted is None
+
+    # Listener: what the overlay tells.
+
+    def report(self, kind: str, data: dict[str, Any]) -> None:
+        """Record an event."""
+        event = self._events.add(kind, data)
+        log.info("%s %s", event.kind, _line(data))
+        if kind == "link.down" and "peer" in data:
+            self.view.forget(data["peer"])
+            if self._run is not None:
+                self._run.on_lost(data["peer"])
+        self.touch()
+
+    def note(self, peer: str, body: bytes) -> None:
+        """A neighbour's session says something. Raises WireError for nonsense."""
+        note = NOTES.decode(body)
+        match note:
+            case JobState():
+                if (note.version, note.digest) > self.board.rank:
+                    self._send(peer, JobRequest())
+            case JobRequest():
+                if (posted := self.board.posted) is not None:
+                    self._send(peer, JobOffer(posted.version, posted.job.to_json()))
+            case JobOffer():
+                self._hear_job(peer, note)
+            case TrainState():
+                self.view.hear_state(peer, note)
+            case Announce():
+                if self.view.hear_announce(peer, note) and self._run is not None:
+                    self._run.on_announce(peer, note)
+        self.touch()
+
+    def linked(self, peer: str) -> None:
+        """A new neighbour hears which job is in force and where this peer stands."""
+        version, digest = self.board.rank
+        self._send(peer, JobState(version, digest))
+        self._send(peer, self._train_state())
+
+    def network_adopted(self, network_id: str) -> None:
+        """This peer now belongs to a network."""
+        self._put_now({"network": network_id})
+        self.report("network.joined", {"network": network_id})
+
+    async def provide(self, peer: str, want: Want) -> Blob:
+        """A blob for a neighbour. Raises FetchFailed."""
+        if self._run is None:
+            raise FetchFailed("no learner is running")
+        return await self._run.provide(want)
+
+    # Surroundings of a run.
+
+    def publish_state(self, state: str, reason: str = "") -> None:
+        """Enter a training state and tell the neighbours, if it is another."""
+        progress = self.progress
+        if (progress.state, progress.reason) == (state, reason):
+            return
+        entered = progress.state != state
+        progress.state, progress.reason = state, reason
+        if entered:
+            self.report("train.state", {"state": state, "reason": reason})
+            for peer in self.overlay.links:
+                self._send(peer, self._train_state())
+
+    def remember_round(self, run: str, number: int, data: dict[str, Any]) -> None:
+        """Queue a round's metrics for the store."""
+        self._events.add("train.round", {"round": number, **data})
+        try:
+            self._rows.send_nowait((run, number, data))
+        except trio.WouldBlock:
+            log.warning("metrics of round %d are lost: the disk does not keep up", number)
+
+    def trainers(self) -> int:
+        """Live members with a learner, this peer included."""
+        return sum(record.learner for record in self.overlay.machine.table.live())
+
+    async def changed(self) -> None:
+        """Wait for the next change of anything a decision may depend on."""
+        await self._moved.wait()
+
+    def touch(self) -> None:
+        """Something has changed."""
+        self._moved.set()
+        self._moved = trio.Event()
+
+    # Within.
+
+    def _hear_job(self, peer: str, offer: JobOffer) -> None:
+        try:
+            posted = self.board.hear(offer.version, offer.text)
+        except JobRejected as error:
+            raise WireError(f"offered a job that is none: {error}") from None
+        if posted is not None:
+            self.report(
+                "job.received", {"from": short(peer), "run": posted.run, "refused": posted.refused}
+            )
+            version, text = posted.version, posted.job.to_json()
+            self._put_now({"job_version": str(version), "job": text, "job_own": ""})
+            self._apply_topology()
+            self._tell_job(posted, but=peer)
+            self._restart()
+
+    async def _remember_job(self, posted: PostedJob, *, own: bool) -> None:
+        words = {
+            "job_version": str(posted.version),
+            "job": posted.job.to_json(),
+            "job_own": "yes" if own else "",
+        }
+        await self._store.in_thread(self._store.put, words)
+        self.report("job.submitted", {"run": posted.run, "name": posted.job.name})
+        self._apply_topology()
+
+    def _put_now(self, words: dict[str, str]) -> None:
+        """Remember words from a callback that cannot wait; rare, and a millisecond."""
+        try:
+            self._store.put(words)
+        except StoreFull as error:
+            self.report("disk.full", {"reason": str(error)})
+
+    def _apply_topology(self) -> None:
+        if self.board.posted is not None:
+            gossip = self.board.posted.job.gossip
+            self.overlay.set_topology(gossip.topology, gossip.degree)
+
+    def _tell_job(self, posted: PostedJob, *, but: str) -> None:
+        for peer in self.overlay.links:
+            if peer != but:
+                self._send(peer, JobOffer(posted.version, posted.job.to_json()))
+
+    def _restart(self) -> None:
+        """End the current run; the supervisor begins the next one."""
+        self.progress.figures = {}
+        if self._job_scope is not None:
+            self._job_scope.cancel()
+        self.touch()
+
+    def _train_state(self) -> TrainState:
+        if self._run is not None:
+            return self._run.train_state()
+        posted, progress = self.board.posted, self.progress
+        return TrainState(posted.run if posted else "", progress.state, 0, "", "", 0)
+
+    def _send(self, peer: str, note: Any) -> None:
+        self.overlay.send_note(peer, NOTES.encode(note))
+
+    async def _write_rows(self) -> None:
+        """Write metrics as they come; on a full disk keep them and try again."""
+        full = False
+        async for run, number, data in self._row_source:
+            while True:
+                try:
+                    await self._store.in_thread(self._store.add_round, run, number, data)
+                except StoreFull as error:
+                    if not full:
+                        self.report("disk.full", {"reason": str(error)})
+                    full = True
+                    await trio.sleep(DISK_RETRY_S)
+                else:
+                    full = False
+                    break
+
+
+async def _watch(learner: Learner) -> None:
+    """A learner that dies while nobody asks it anything is noticed too."""
+    raise LearnerDied(await learner.died())
+
+
+def _first(group: BaseExceptionGroup[Any]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _line(data: dict[str, Any]) -> str:
+    shown = ((k, short(v) if k == "peer" else v) for k, v in data.items())
+    return " ".join(f"{key}={value}" for key, value in shown)
