@@ -57,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
     init.add_argument("directory", nargs="?", type=Path, default=Path(), help="default: here")
     demo = commands.add_parser("demo", help="five daemons, a crash, a newcomer: see it work")
     demo.add_argument("--json", action="store_true", help="print the summary as one JSON object")
-    demo.add_argument("--rounds", type=int, default=120, help="rounds of training (default 120)")
+    demo.add_argument("--rounds", type=int, default=300, help="rounds of training (default 300)")
     demo.add_argument("--seed", type=int, default=2, help="seed of the job (default 2)")
     return top
 

@@ -19,6 +19,9 @@ KEPT_ANNOUNCEMENTS = 4
 # States in which a peer's model is worth asking for.
 GIVING = ("training", "waiting", "paused", "finished")
 
+# States in which a peer counts towards min_peers.
+READY = ("bootstrapping", "training", "waiting", "finished")
+
 
 @dataclass(slots=True)
 class Neighbour:
@@ -65,6 +68,11 @@ class View:
         """What the neighbour last said of itself."""
         neighbour = self._neighbours.get(peer)
         return neighbour.state if neighbour is not None else None
+
+    def is_ready(self, peer: str) -> bool:
+        """Whether a neighbour trains, or would if enough others did."""
+        state = self.state(peer)
+        return state is not None and state.state in READY
 
     def states(self) -> dict[str, TrainState]:
         """Every neighbour that said where it stands."""

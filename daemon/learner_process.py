@@ -16,7 +16,7 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Protocol, TypeVar
 
 import trio
 
@@ -43,7 +43,26 @@ class LearnerFailed(Exception):
         self.kind = kind
 
 
-class Learner:
+class Learner(Protocol):
+    """Something that answers the learner's commands, one at a time."""
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+
+    async def call(
+        self, command: Command, answer: type[R], payload: Sequence[Payload] = ()
+    ) -> tuple[R, bytearray]:
+        """Send a command and wait for its reply, which must be an `answer`.
+
+        Raises LearnerDied, or LearnerFailed with the learner's own words.
+        """
+
+    async def died(self) -> str:
+        """Wait until the learner is gone; how it went."""
+
+
+class LearnerProcess:
     """A running learner process."""
 
     def __init__(self, stream: trio.SocketStream, process: trio.Process) -> None:
@@ -59,11 +78,7 @@ class Learner:
     async def call(
         self, command: Command, answer: type[R], payload: Sequence[Payload] = ()
     ) -> tuple[R, bytearray]:
-        """Send a command and wait for its reply, which must be an `answer`.
-
-        Cancelling a call leaves the channel out of step: it ends the learner.
-        Raises LearnerDied, or LearnerFailed with the learner's own words.
-        """
+        """As Learner.call. Cancelling it leaves the channel out of step: it ends the learner."""
         async with self._lock:
             try:
                 reply, data = await self._converse(command, payload)
@@ -122,7 +137,7 @@ async def open_learner(log_file: Path, *, nice: int) -> AsyncIterator[Learner]:
     if nice:
         os.setpriority(os.PRIO_PROCESS, process.pid, nice)
     try:
-        yield Learner(stream, process)
+        yield LearnerProcess(stream, process)
     finally:
         await _end(stream, process)
 

@@ -16,7 +16,7 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ import trio
 from daemon import methods, prometheus
 from daemon.config import DEFAULT_PORT, Config
 from daemon.events import EventLog
+from daemon.learner_process import Learner, open_learner
 from daemon.lock import locked
 from daemon.server import ControlApp, read_token, serve
 from daemon.session import Session
@@ -58,10 +59,14 @@ class Node:
         self.config = config
         self.store = store
         self.events = EventLog()
-        self.session = Session(config, store, self.events)
+        self.session = Session(config, store, self.events, self._start_learner)
         self.started_at = time.time()
         self.control_binds: list[str] = []
         self._stopping = trio.Event()
+
+    def _start_learner(self) -> AbstractAsyncContextManager[Learner]:
+        log_file = self.config.data_dir / "learner.log"
+        return open_learner(log_file, nice=self.config.learner.nice)
 
     def stop(self) -> None:
         """Begin to leave."""

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import trio
@@ -17,7 +19,7 @@ from daemon.config import Config
 from daemon.events import EventLog
 from daemon.exchange import View
 from daemon.jobs import JobBoard, JobRejected, PostedJob
-from daemon.learner_process import Learner, LearnerDied, LearnerFailed, open_learner
+from daemon.learner_process import Learner, LearnerDied, LearnerFailed
 from daemon.notes import NOTES, Announce, JobOffer, JobRequest, JobState, TrainState
 from daemon.parts import PartImpossible, configured_part, free_part, must_yield
 from daemon.progress import Progress
@@ -54,7 +56,14 @@ class Session:
 
     overlay: Overlay
 
-    def __init__(self, config: Config, store: Store, events: EventLog) -> None:
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        events: EventLog,
+        start_learner: Callable[[], AbstractAsyncContextManager[Learner]],
+    ) -> None:
+        """`start_learner` opens a fresh learner that ends with its block."""
         self.view = View()
         self.progress = Progress()
         self.board = JobBoard(config.learner.allow)
@@ -63,6 +72,7 @@ class Session:
         self._config = config
         self._store = store
         self._events = events
+        self._start_learner = start_learner
         self._run: Run | None = None
         self._moved = trio.Event()
         self._job_scope: trio.CancelScope | None = None
@@ -131,12 +141,8 @@ class Session:
     async def _live(self, posted: PostedJob) -> None:
         """One learner's life on one job; ends by LearnerDied, LearnerFailed or cancellation."""
         self.publish_state("starting")
-        log_file = self._config.data_dir / "learner.log"
         try:
-            async with (
-                open_learner(log_file, nice=self._config.learner.nice) as learner,
-                trio.open_nursery() as nursery,
-            ):
+            async with self._start_learner() as learner, trio.open_nursery() as nursery:
                 nursery.start_soon(_watch, learner)
                 self._run = Run(self, posted, learner, nursery)
                 self.progress.learner_pid = learner.pid
@@ -330,8 +336,17 @@ class Session:
             log.warning("metrics of round %d are lost: the disk does not keep up", number)
 
     def trainers(self) -> int:
-        """Live members with a learner, this peer included."""
-        return sum(record.learner for record in self.overlay.machine.table.live())
+        """Live members that train or are about to, this peer included: a neighbour whose learner
+        is not ready says so and does not count; of members further away only the record tells."""
+        overlay = self.overlay
+        learners = {r.peer_id for r in overlay.machine.table.live() if r.learner}
+        return (
+            sum(
+                peer not in overlay.links or self.view.is_ready(peer)
+                for peer in learners - {overlay.my_id}
+            )
+            + 1
+        )
 
     async def changed(self) -> None:
         """Wait for the next change of anything a decision may depend on."""

@@ -302,7 +302,9 @@ class Run:
         )
         # The neighbours went on meanwhile; their round is mine from here on.
         self._round = max(newest, self._around.view.progress(self.run))
-        self._around.progress.round = self._round
+        progress = self._around.progress
+        progress.round = self._round
+        progress.figures |= {"accuracy_after": reply.accuracy, "test_loss": reply.test_loss}
         self._around.report(
             "train.bootstrapped",
             {

@@ -34,6 +34,7 @@ class Dataset:
     x_test: Tensor
     y_test: Tensor
     classes: int
+    class_names: tuple[str, ...] = ()
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -54,9 +55,10 @@ def load(data: job.Data, source_override: str, data_dir: str, seed: int) -> Data
         held_out = stratified_holdout(y, share, chosen_seed)
         kept = torch.ones(len(y), dtype=torch.bool)
         kept[held_out] = False
-        return _dataset(x[kept], y[kept], x[held_out], y[held_out], source)
+        parts = (x[kept], y[kept], x[held_out], y[held_out])
+        return _dataset(*parts, source, data.classes or raw.names)
     x_test, y_test = samples(raw.x_test, raw.y_test, f"{source} (test samples)")
-    return _dataset(x, y, x_test, y_test, source)
+    return _dataset(x, y, x_test, y_test, source, data.classes or raw.names)
 
 
 def samples(x: Any, y: Any, source: str) -> tuple[Tensor, Tensor]:
@@ -99,7 +101,9 @@ def stratified_holdout(labels: Tensor, share: float, seed: int) -> Tensor:
     return torch.cat(chosen).sort().values
 
 
-def _dataset(x: Tensor, y: Tensor, x_test: Tensor, y_test: Tensor, source: str) -> Dataset:
+def _dataset(
+    x: Tensor, y: Tensor, x_test: Tensor, y_test: Tensor, source: str, names: tuple[str, ...]
+) -> Dataset:
     if x.shape[1:] != x_test.shape[1:]:
         raise LearnerError(
             "data", f"{source}: training samples are {tuple(x.shape[1:])}, test samples "
@@ -108,7 +112,12 @@ def _dataset(x: Tensor, y: Tensor, x_test: Tensor, y_test: Tensor, source: str) 
     classes = int(max(y.max(), y_test.max())) + 1
     if classes < 2:
         raise LearnerError("data", f"{source}: all labels are 0; at least two classes are needed")
-    return Dataset(x, y, x_test, y_test, classes)
+    if names and classes > len(names):
+        raise LearnerError(
+            "data", f"{source}: label {classes - 1} has no name among the {len(names)} classes of"
+            " the job's data.classes",
+        )  # fmt: skip
+    return Dataset(x, y, x_test, y_test, len(names) or classes, names)
 
 
 def _tensor(values: Any, source: str, name: str) -> Tensor:

@@ -57,6 +57,11 @@ class Data:
         0.2, "share held out for evaluation when the source brings no test set",
         minimum=0.01, maximum=0.9,
     )  # fmt: skip
+    classes: tuple[str, ...] = setting(
+        (),
+        "names of the classes, in order; default: as found in the data. Needed when an owner's data"
+        " may lack a class, so that a class number means the same everywhere",
+    )
     image_size: int = setting(
         32, "edge in pixels to which images of a folder are resized", minimum=8, maximum=1024
     )

@@ -10,6 +10,8 @@ Rules kept here:
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import math
 import time
@@ -29,11 +31,14 @@ from learner.errors import LearnerError
 from learner.evaluation import Evaluation, evaluate
 from learner.job import Job, check_source, job_from_json
 from learner.mixing import finite_rows, weighted_mean
+from learner.quick_start import spare_compiler_import
 from learner.schema import SchemaError
 from learner.trainer import State, Trainer
 from learner.vector import Layout
 
 logger = logging.getLogger("learner")
+
+spare_compiler_import()
 
 Answer = tuple[say.Reply, memoryview]
 NOTHING = memoryview(b"")
@@ -88,8 +93,8 @@ class Session:
 
     def configured(self) -> say.Configured:
         return say.Configured(
-            layout=self._layout.digest,
-            layout_text=self._layout.text,
+            layout=agreement(self._layout, self._data),
+            layout_text=describe(self._layout, self._data),
             dimension=self._layout.dimension,
             exchanged=self._algorithm.exchanged,
             round=self.round,
@@ -216,6 +221,20 @@ def assemble(job: Job, dataset: Dataset, part: int) -> tuple[Trainer, Layout]:
         optimizer=job.optimizer, training=job.training, seed=job.seed, part=part,
     )  # fmt: skip
     return trainer, Layout.of(model, job.model.buffers)
+
+
+def agreement(layout: Layout, dataset: Dataset) -> str:
+    """The digest that peers compare: equal tensors, and equal meanings of the class numbers."""
+    if not dataset.class_names:
+        return layout.digest
+    words = json.dumps([layout.digest, dataset.class_names]).encode()
+    return hashlib.sha256(words).hexdigest()[:16]
+
+
+def describe(layout: Layout, dataset: Dataset) -> str:
+    """The same for people: '6 tensors, 9,098 values, classes cat, dog'."""
+    names = ", ".join(dataset.class_names)
+    return f"{layout.text}, classes {names}"[:120] if names else layout.text
 
 
 COMMANDS: dict[type[Any], Callable[[Session, Any, bytearray], Answer]] = {

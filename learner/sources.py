@@ -8,6 +8,7 @@ Rules kept here:
 
 from __future__ import annotations
 
+import importlib.util
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ class Raw:
     x_test: Any = None
     y_test: Any = None
     holdout: float | None = None
+    names: tuple[str, ...] = ()
 
 
 def read(source: str, data: job.Data, data_dir: str) -> Raw:
@@ -45,7 +47,7 @@ def read(source: str, data: job.Data, data_dir: str) -> Raw:
     if kind == "npz":
         return _npz(Path(path).expanduser())
     if kind == "folder":
-        return _folder(Path(path).expanduser(), size=data.image_size)
+        return _folder(Path(path).expanduser(), size=data.image_size, names=data.classes)
     if job.is_code_reference(source):
         return _code(source)
     raise LearnerError("data", job.check_source(source) or f"{source!r} is no data source")
@@ -56,10 +58,27 @@ def _digits() -> Raw:
 
     The split is fixed (360 held out), so that accuracies of different jobs can be compared.
     """
-    from sklearn.datasets import load_digits  # half a second that other sources need not pay
+    table = _digits_table()
+    pixels = table[:, :-1].reshape(-1, 1, 8, 8).astype(numpy.float32) / 16
+    return Raw(pixels, table[:, -1].astype(numpy.int64), holdout=0.2)
+
+
+def _digits_table() -> Any:
+    """float64 [1797, 65]: 64 pixels and the label, as `sklearn.datasets.load_digits` reads it.
+
+    Importing scikit-learn takes 1.7 s of CPU, so its file is read without it where it lies where
+    it always lay.
+    """
+    found = importlib.util.find_spec("sklearn")
+    folders = list(found.submodule_search_locations or []) if found is not None else []
+    for folder in folders:
+        path = Path(folder) / "datasets" / "data" / "digits.csv.gz"
+        if path.is_file():
+            return numpy.loadtxt(path, delimiter=",")
+    from sklearn.datasets import load_digits
 
     bunch = load_digits()
-    return Raw(bunch.images[:, None].astype(numpy.float32) / 16, bunch.target, holdout=0.2)
+    return numpy.column_stack([bunch.data, bunch.target])
 
 
 def _mnist(data_dir: str, *, download: bool) -> Raw:
@@ -103,7 +122,7 @@ def _npz(path: Path) -> Raw:
         raise LearnerError(
             "data", f"{path}: there is no array {', '.join(sorted(missing))} in it (found: {found})"
         )
-    return Raw(*(arrays.get(name) for name in ("x", "y", "x_test", "y_test")))
+    return Raw(arrays["x"], arrays["y"], arrays.get("x_test"), arrays.get("y_test"))
 
 
 def _code(reference: str) -> Raw:
@@ -121,38 +140,53 @@ def _code(reference: str) -> Raw:
     return Raw(*made)
 
 
-def _folder(path: Path, *, size: int) -> Raw:
-    """A folder of images per class, or train/ and test/ each holding one."""
+def _folder(path: Path, *, size: int, names: tuple[str, ...]) -> Raw:
+    """A folder of images per class, or train/ and test/ each holding one.
+
+    `names` are the job's classes; without them the class folders found are the classes.
+    """
     if not path.is_dir():
         raise LearnerError("data", f"{path}: there is no such folder; check the path")
     if not (path / "train").is_dir() or not (path / "test").is_dir():
-        return Raw(*_images(path, _class_names(path), size))
-    names = _class_names(path / "train")
-    if extra := set(_class_names(path / "test")) - set(names):
-        raise LearnerError(
-            "data", f"{path / 'test'}: no training images for class {', '.join(sorted(extra))};"
-            " name the class folders alike",
-        )  # fmt: skip
-    return Raw(*_images(path / "train", names, size), *_images(path / "test", names, size))
+        classes = names or _class_names(path)
+        _refuse_unknown(path, classes)
+        return Raw(*_images(path, classes, size), names=classes)
+    classes = names or _class_names(path / "train")
+    for part in (path / "train", path / "test"):
+        _refuse_unknown(part, classes)
+    x, y = _images(path / "train", classes, size)
+    x_test, y_test = _images(path / "test", classes, size)
+    return Raw(x, y, x_test, y_test, names=classes)
 
 
-def _class_names(path: Path) -> list[str]:
-    names = sorted(
-        entry.name for entry in path.iterdir() if entry.is_dir() and entry.name[0] != "."
-    )
+def _class_folders(path: Path) -> list[str]:
+    return sorted(entry.name for entry in path.iterdir() if entry.is_dir() and entry.name[0] != ".")
+
+
+def _class_names(path: Path) -> tuple[str, ...]:
+    names = _class_folders(path)
     if len(names) < 2:
         raise LearnerError(
-            "data", f"{path}: a folder per class is needed (at least two), found {len(names)}"
-        )
-    return names
+            "data", f"{path}: a folder per class is needed (at least two), found {len(names)};"
+            " where an owner has fewer, name them all in the job's data.classes",
+        )  # fmt: skip
+    return tuple(names)
 
 
-def _images(path: Path, names: list[str], size: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _refuse_unknown(path: Path, classes: tuple[str, ...]) -> None:
+    if extra := set(_class_folders(path)) - set(classes):
+        raise LearnerError(
+            "data", f"{path}: {', '.join(sorted(extra))} is none of the classes"
+            f" {', '.join(classes)}; name the class folders alike everywhere",
+        )  # fmt: skip
+
+
+def _images(path: Path, names: tuple[str, ...], size: int) -> tuple[torch.Tensor, torch.Tensor]:
     """x uint8 [n, 3, size, size] and y int64 [n]; a class is numbered by its name's place."""
     files, labels = [], []
     for label, name in enumerate(names):
         if not (path / name).is_dir():
-            continue  # a test set may lack a class
+            continue  # a test set or an owner may lack a class
         found = sorted(f for f in (path / name).rglob("*") if f.suffix.lower() in IMAGE_SUFFIXES)
         if not found:
             raise LearnerError(
@@ -161,6 +195,8 @@ def _images(path: Path, names: list[str], size: int) -> tuple[torch.Tensor, torc
             )  # fmt: skip
         files += found
         labels += [label] * len(found)
+    if not files:
+        raise LearnerError("data", f"{path}: there is no folder of any class; check the path")
     pixels = torch.empty(len(files), 3, size, size, dtype=torch.uint8)
     for row, file in zip(pixels, files, strict=True):
         row.copy_(_image(file, size))
