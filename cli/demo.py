@@ -17,14 +17,15 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from cli.client import ControlError, Target, call
+from cli.client import ControlError
+from cli.local_peers import LocalPeer, PeerFailed, local_peer
 from cli.render import number, percent, table
 
 PEERS = 5
@@ -32,7 +33,6 @@ PARTS = PEERS + 1  # the last is the newcomer's
 POLL_S = 0.5
 PLAIN_EVERY_S = 3.0
 LIMIT_S = 170.0  # a machine that is slower than this gets an error, not an endless demonstration
-STOP_S = 6.0
 
 JOB = """
 name = "digits demo"
@@ -61,25 +61,23 @@ class DemoFailed(Exception):
 
 @dataclass(slots=True)
 class Peer:
-    """One daemon process of the demonstration."""
+    """One daemon of the demonstration, with its last known status."""
 
-    name: str
-    data_dir: Path
-    process: subprocess.Popen[bytes]
-    facts: dict[str, Any] = field(default_factory=dict)
+    daemon: LocalPeer
     status: dict[str, Any] = field(default_factory=dict)
 
-    def call(self, method: str, **params: Any) -> Any:
-        """A method of its control API."""
-        return call(Target(self.data_dir / "control.sock", timeout_s=20.0), method, params)
+    @property
+    def name(self) -> str:
+        """Its label."""
+        return self.daemon.name
 
     def refresh(self) -> None:
         """Ask for its status; an unreachable peer keeps its last one."""
         try:
-            self.status = self.call("node.status")
+            self.status = self.daemon.call("node.status")
         except ControlError:
-            if self.process.poll() is not None:
-                raise DemoFailed(f"{self.name} ended; see {self.data_dir / 'daemon.log'}") from None
+            if self.daemon.process.poll() is not None:
+                raise DemoFailed(f"{self.name} ended: {self.daemon.log[-500:]}") from None
 
     @property
     def train(self) -> dict[str, Any]:
@@ -101,7 +99,7 @@ def run_demo(*, rounds: int, seed: int, as_json: bool) -> int:
         with ExitStack() as stack:
             demo = Demo(folder, rounds=rounds, seed=seed, quiet=as_json, stack=stack)
             summary = demo.run()
-    except (DemoFailed, ControlError) as error:
+    except (DemoFailed, PeerFailed, ControlError) as error:
         print(f"gossipd demo: {error} (logs are in {folder})", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
@@ -169,20 +167,11 @@ class Demo:
 
     def _start(self, index: int) -> Peer:
         name = f"peer{index + 1}"
-        data_dir = self._folder / name
-        data_dir.mkdir()
         flags = ["--job", str(self._job)]
         if self._peers:
-            flags = ["--join", self._peers[0].facts["listen"]]
-        process = self._stack.enter_context(
-            _daemon(name, data_dir, ["--part", f"{index + 1}/{PARTS}", *flags])
-        )
-        peer = Peer(name, data_dir, process)
-        assert process.stdout is not None
-        line = process.stdout.readline()
-        if not line:
-            raise DemoFailed(f"{name} did not start; see {data_dir / 'daemon.log'}")
-        peer.facts = json.loads(line)
+            flags = ["--join", self._peers[0].daemon.address]
+        daemon = local_peer(name, self._folder / name, ["--part", f"{index + 1}/{PARTS}", *flags])
+        peer = Peer(self._stack.enter_context(daemon))
         self._peers.append(peer)
         return peer
 
@@ -190,14 +179,13 @@ class Demo:
         """SIGKILL one peer; who it was, and when the last survivor knew."""
         victim = self._peers.pop(2)
         self._say(f"kill -9 {victim.name}")
-        at = time.time()
-        victim.process.send_signal(signal.SIGKILL)
+        at = victim.daemon.kill()
         known: dict[str, float] = {}
 
         def everybody_knows() -> bool:
             for peer in self._peers:
-                for event in peer.call("events.list", prefix="member.dead")["events"]:
-                    if event["data"].get("peer") == victim.facts["peer"]:
+                for event in peer.daemon.events("member.dead"):
+                    if event["data"].get("peer") == victim.daemon.peer_id:
                         known[peer.name] = event["at"] - at
             return len(known) == len(self._peers)
 
@@ -274,7 +262,9 @@ class Demo:
     def _summary(
         self, alone: list[float], killed: Peer, kill_known_s: float, newcomer: Peer
     ) -> dict[str, Any]:
-        histories = {p.name: p.call("metrics.get", limit=10_000)["history"] for p in self._peers}
+        histories = {
+            p.name: p.daemon.call("metrics.get", limit=10_000)["history"] for p in self._peers
+        }
         accuracy = {p.name: float(p.train["accuracy_after"]) for p in self._peers}
         survivors = [p.name for p in self._peers if p is not newcomer]
         survivor_parts = [p.train["part"] - 1 for p in self._peers]
@@ -301,8 +291,8 @@ class Demo:
 
         vectors = []
         for peer in self._peers:
-            path = peer.data_dir / "model.safetensors"
-            peer.call("model.export", path=str(path))
+            path = peer.daemon.data_dir / "model.safetensors"
+            peer.daemon.call("model.export", path=str(path))
             tensors = load_file(path)
             vectors.append(np.concatenate([tensors[key].ravel() for key in sorted(tensors)]))
         stacked = np.stack(vectors)
@@ -312,21 +302,21 @@ class Demo:
 
     def _healed(self, killed: Peer) -> bool:
         """Whether everybody agrees who is there, and the graph is whole."""
-        ids = {peer.facts["peer"] for peer in self._peers}
+        ids = {peer.daemon.peer_id for peer in self._peers}
         for peer in self._peers:
-            members = peer.call("overlay.members")
+            members = peer.daemon.call("overlay.members")
             live = {m["peer"] for m in members if m["state"] == "alive"}
             dead = {m["peer"] for m in members if m["state"] == "dead"}
             linked = {m["peer"] for m in members if m["neighbour"]}
-            wanted = set(peer.call("overlay.topology")["neighbours"])
-            if live != ids or killed.facts["peer"] not in dead or not wanted <= linked:
+            wanted = set(peer.daemon.call("overlay.topology")["neighbours"])
+            if live != ids or killed.daemon.peer_id not in dead or not wanted <= linked:
                 return False
-        return bool(self._peers[0].call("overlay.topology")["connected"])
+        return bool(self._peers[0].daemon.call("overlay.topology")["connected"])
 
 
 def _entry(newcomer: Peer, histories: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """What the newcomer started from, and what its first round did to its neighbours."""
-    events = newcomer.call("events.list", prefix="train.bootstrapped")["events"]
+    events = newcomer.daemon.events("train.bootstrapped")
     if not events:
         raise DemoFailed("the newcomer did not start from its neighbours' models")
     start = events[0]["data"]
@@ -375,31 +365,6 @@ def _report(summary: dict[str, Any]) -> str:
             f"took        {summary['wall_s']:.0f} s",
         ]
     )
-
-
-@contextmanager
-def _daemon(name: str, data_dir: Path, flags: list[str]) -> Iterator[subprocess.Popen[bytes]]:
-    """A `gossipd start` process that ends with the block, whatever happens."""
-    command = [
-        sys.executable, "-m", "cli.gossipd", "start", "--json", "--name", name,
-        "--data-dir", str(data_dir), "--listen", "127.0.0.1:0", "--threads", "1", *flags,
-    ]  # fmt: skip
-    with (data_dir / "daemon.log").open("wb") as log:
-        # A session of its own: Ctrl-C reaches this script, which then stops the daemons in order.
-        process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=log, start_new_session=True
-        )
-    try:
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 from daemon.paths import default_config_file, default_data_dir
 from learner.job import check_source, is_code_reference
 from learner.schema import Problem, SchemaError, parse, section, setting, suggestion
+from overlay.records import MAX_ADDRESSES
 from overlay.transport import split_address
 
 DEFAULT_PORT = 7400
@@ -162,15 +163,16 @@ def load_config(
         ("environment", _read_environ(environ, problems)),
         ("command line", _nested(flags)),
     ]
-    merged: dict[str, Any] = {}
     for source, table in layers:
         try:
             parse(Config, table, source=source, check=_check)
         except SchemaError as error:
             problems += error.problems
-        _overlay(merged, table)
     if problems:
         raise SchemaError(problems)
+    merged: dict[str, Any] = {}
+    for _, table in layers:
+        _overlay(merged, table)
     return parse(Config, merged, source="configuration", check=_check_together)
 
 
@@ -254,6 +256,9 @@ def _check(config: Config, source: str) -> list[Problem]:
             split_address(address)
         except ValueError as error:
             problems.append(Problem(source, key, str(error)))
+    if len(config.overlay.advertise) > MAX_ADDRESSES:
+        message = f"holds {MAX_ADDRESSES} addresses at most"
+        problems.append(Problem(source, "overlay.advertise", message))
     if config.control.tcp and not _is_loopback(config.control.tcp):
         hint = "write 127.0.0.1:PORT; reach it from elsewhere through an SSH tunnel"
         problems.append(Problem(source, "control.tcp", "must be a loopback address", hint))

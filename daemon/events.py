@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -44,6 +44,7 @@ class Subscription:
         self._matches = matches
         self._send, self._receive = trio.open_memory_channel[Event](SUBSCRIBER_BUFFER)
         self._lost = 0
+        self._last: Event | None = None
 
     def offer(self, event: Event) -> None:
         """Queue an event if it is wanted and there is room."""
@@ -54,13 +55,16 @@ class Subscription:
         except trio.WouldBlock:
             self._lost += 1
 
-    async def __aiter__(self) -> AsyncIterator[Event]:
+    def __aiter__(self) -> Subscription:
         """Events as they come; an event of kind `gap` says how many were lost before it."""
-        async for event in self._receive:
-            yield event
-            if self._lost and self._receive.statistics().current_buffer_used == 0:
-                lost, self._lost = self._lost, 0
-                yield Event(event.seq, event.at, "gap", {"lost": lost})
+        return self
+
+    async def __anext__(self) -> Event:
+        if self._lost and self._last and self._receive.statistics().current_buffer_used == 0:
+            lost, self._lost = self._lost, 0
+            return Event(self._last.seq, self._last.at, "gap", {"lost": lost})
+        self._last = await self._receive.receive()
+        return self._last
 
 
 class EventLog:

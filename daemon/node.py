@@ -123,7 +123,7 @@ async def _open_parts(node: Node) -> AsyncIterator[None]:
             await node.session.restore_job()
             for bind, status in await _control(node, nursery):
                 log.debug("control API at %s (%s)", bind, status)
-            nursery.start_soon(_handle_signals, node)
+            await nursery.start(_handle_signals, node)
             nursery.start_soon(node.session.run)
             nursery.start_soon(_keep_members, node)
             yield
@@ -176,9 +176,12 @@ async def _control(node: Node, nursery: trio.Nursery) -> list[tuple[str, str]]:
     return started
 
 
-async def _handle_signals(node: Node) -> None:
+async def _handle_signals(
+    node: Node, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
     """Leave on the first SIGTERM or SIGINT, end at once on the second."""
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
         async for number in signals:
             if node._stopping.is_set():
                 os._exit(128 + number)

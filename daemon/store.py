@@ -103,7 +103,7 @@ class Store:
                 self._db.execute("BEGIN")
                 self._db.executemany(statement, list(rows))
                 self._db.execute("COMMIT")
-            except sqlite3.OperationalError as error:
+            except sqlite3.Error as error:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 if "full" in str(error) or "disk I/O" in str(error):

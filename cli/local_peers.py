@@ -1,0 +1,122 @@
+"""Daemons on this machine, started and ended by a script: the demo, benchmarks, system tests.
+
+Rules kept here:
+- each is a real `gossipd start` process on loopback with a data directory of its own;
+- whatever happens in the block, its process is gone afterwards, and its learner with it;
+- only processes started here are ever signalled, by their id.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cli.client import Target, call
+
+STOP_S = 6.0
+POLL_S = 0.05
+
+
+class PeerFailed(Exception):
+    """A daemon did not start, or is gone."""
+
+
+@dataclass(slots=True)
+class LocalPeer:
+    """A running daemon; `facts` is what it printed when it was ready."""
+
+    name: str
+    data_dir: Path
+    process: subprocess.Popen[bytes]
+    facts: dict[str, Any]
+
+    @property
+    def peer_id(self) -> str:
+        """Its id in the network."""
+        return str(self.facts["peer"])
+
+    @property
+    def address(self) -> str:
+        """Where other peers join it."""
+        return str(self.facts["listen"])
+
+    @property
+    def target(self) -> Target:
+        """Its control socket."""
+        return Target(self.data_dir / "control.sock", timeout_s=20.0)
+
+    @property
+    def log(self) -> str:
+        """What it wrote to standard error so far."""
+        return (self.data_dir / "daemon.log").read_text()
+
+    def call(self, method: str, **params: Any) -> Any:
+        """A method of its control API. Raises ControlError."""
+        return call(self.target, method, params)
+
+    def events(self, prefix: str) -> list[dict[str, Any]]:
+        """Its events of a kind."""
+        found: list[dict[str, Any]] = self.call("events.list", prefix=prefix)["events"]
+        return found
+
+    def kill(self) -> float:
+        """SIGKILL; the Unix time at which it was sent."""
+        at = time.time()
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        return at
+
+
+@contextmanager
+def local_peer(name: str, data_dir: Path, flags: Sequence[str] = ()) -> Iterator[LocalPeer]:
+    """Start a daemon and wait until it can be used. Raises PeerFailed."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    command = [
+        sys.executable, "-m", "cli.gossipd", "start", "--json", "--name", name,
+        "--data-dir", str(data_dir), "--listen", "127.0.0.1:0", "--threads", "1", *flags,
+    ]  # fmt: skip
+    with (data_dir / "daemon.log").open("ab") as log:
+        # A session of its own: Ctrl-C reaches the script, which then stops the daemons in order.
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=log, start_new_session=True
+        )
+    assert process.stdout is not None
+    try:
+        line = process.stdout.readline()
+        if not line:
+            process.wait()
+            reason = (data_dir / "daemon.log").read_text()[-500:].strip()
+            raise PeerFailed(f"{name} did not start: {reason}")
+        yield LocalPeer(name, data_dir, process, json.loads(line))
+    finally:
+        _end(process)
+        process.stdout.close()
+
+
+def wait_until(condition: Callable[[], bool], limit_s: float, what: str) -> float:
+    """Wait for a condition; how long it took. Raises TimeoutError that names `what`."""
+    began = time.monotonic()
+    while not condition():
+        if time.monotonic() - began > limit_s:
+            raise TimeoutError(f"not within {limit_s:g} s: {what}")
+        time.sleep(POLL_S)
+    return time.monotonic() - began
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    # A stopped process would not hear SIGTERM.
+    process.send_signal(signal.SIGCONT)
+    process.terminate()
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()

@@ -1,0 +1,176 @@
+"""Daemons without learners, as real processes: joining, dying, leaving, coming back."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from cli.client import ControlError
+from cli.local_peers import PeerFailed, local_peer, wait_until
+
+
+def states(peer):
+    return {member["name"]: member["state"] for member in peer.call("overlay.members")}
+
+
+def mesh(peers):
+    return all(len(peer.call("node.status")["neighbours"]) == len(peers) - 1 for peer in peers)
+
+
+@pytest.fixture
+def four(network):
+    for number in range(4):
+        network.start(f"p{number}", "--no-learner")
+    wait_until(lambda: mesh(network.peers), 10, "a full mesh of four")
+    return network.peers
+
+
+def test_a_killed_daemon_is_known_to_every_survivor_as_dead_and_a_leaver_as_left(four):
+    first, second, third, fourth = four
+    third.kill()
+    survivors = (first, second, fourth)
+    wait_until(lambda: all(states(p)["p2"] == "dead" for p in survivors), 5, "the death is known")
+    fourth.process.terminate()
+    assert fourth.process.wait(5) == 0
+    wait_until(lambda: all(states(p)["p3"] == "left" for p in (first, second)), 5, "the leave")
+    kinds = [event["kind"] for event in first.events("member.")]
+    assert kinds.count("member.dead") == 1
+    assert kinds.count("member.left") == 1
+
+
+def test_a_silent_daemon_is_found_and_comes_back_by_refutation(four):
+    first, second, third, fourth = four
+    born = {m["name"]: m["incarnation"] for m in first.call("overlay.members")}["p2"]
+    third.process.send_signal(signal.SIGSTOP)
+    others = (first, second, fourth)
+    wait_until(lambda: all(states(p)["p2"] == "dead" for p in others), 12, "the silence is known")
+    third.process.send_signal(signal.SIGCONT)
+    wait_until(lambda: all(states(p)["p2"] == "alive" for p in four), 20, "it came back")
+    back = {m["name"]: m["incarnation"] for m in first.call("overlay.members")}["p2"]
+    assert back > born
+    assert all(state == "alive" for peer in four for state in states(peer).values())
+
+
+def test_a_restarted_daemon_is_itself_again_and_finds_its_network_without_being_told(network):
+    first = network.start("a", "--no-learner")
+    network.start("b", "--no-learner")
+    with local_peer("c", network.folder / "c", ["--no-learner", "--join", first.address]) as third:
+        wait_until(lambda: mesh([*network.peers, third]), 10, "a full mesh")
+        wait_until(lambda: len(states(third)) == 3, 5, "three members")
+        time_to_save(third, 3)
+        identity, address = third.peer_id, third.address
+        third.kill()
+    with local_peer("c", network.folder / "c", ["--no-learner"]) as again:
+        assert again.peer_id == identity
+        assert again.address == address
+        everybody = [*network.peers, again]
+        wait_until(lambda: mesh(everybody), 15, "the mesh is whole again")
+        wait_until(lambda: all(states(p)["c"] == "alive" for p in everybody), 10, "all see it")
+
+
+def time_to_save(peer, members):
+    """Wait until the member table is on disk."""
+    import sqlite3
+
+    def saved():
+        with sqlite3.connect(peer.data_dir / "state.db") as db:
+            count = db.execute("SELECT count(*) FROM members").fetchone()[0]
+        db.close()
+        return count == members - 1
+
+    wait_until(saved, 5, "the member table is saved")
+
+
+def test_two_daemons_never_share_a_data_directory(network):
+    first = network.start("a", "--no-learner")
+    with (
+        pytest.raises(PeerFailed, match="in use by another gossipd"),
+        local_peer("a", first.data_dir, ["--no-learner"]),
+    ):
+        pass
+    assert first.call("node.status")["members"] == 1
+
+
+def test_a_lone_founder_may_join_another_network_and_a_member_may_not(network):
+    first = network.start("a", "--no-learner")
+    second = network.start("b", "--no-learner", alone=True)
+    joined = second.call("overlay.join", address=first.address)
+    assert joined["network"] == first.facts["network"]
+    wait_until(lambda: mesh([first, second]), 5, "a and b are linked")
+    third = network.start("c", "--no-learner", alone=True)
+    fourth = network.start("d", "--no-learner", alone=True)
+    fourth.call("overlay.join", address=third.address)
+    with pytest.raises(ControlError, match="belongs to network"):
+        fourth.call("overlay.join", address=first.address)
+
+
+def test_a_join_that_nobody_answers_says_so(network):
+    peer = network.start("a", "--no-learner")
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    with pytest.raises(ControlError, match=r"refused.*is a gossipd running there"):
+        peer.call("overlay.join", address=f"ws://127.0.0.1:{port}")
+    with pytest.raises(ControlError, match="write ws://host:port"):
+        peer.call("overlay.join", address="somewhere")
+
+
+def test_noise_on_the_peer_port_costs_the_noisy_connection_only(four):
+    first = four[0]
+    host, port = first.address.removeprefix("ws://").split(":")
+    noise = [
+        os.urandom(4096),
+        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET /control HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+        # …and, unasked, the header of a binary frame that claims one gigabyte.
+        b"Sec-WebSocket-Protocol: gossipd.1\r\n\r\n\x82\xff" + (1 << 30).to_bytes(8) + b"mask",
+    ]
+    before = first.call("node.status")["rss_bytes"]
+    for data in noise:
+        with socket.create_connection((host, int(port)), timeout=10) as sock:
+            sock.sendall(data + bytes(200_000) if data.startswith(b"GET /control") else data)
+            sock.settimeout(10)
+            try:
+                while sock.recv(65536):
+                    pass
+            except ConnectionResetError:
+                pass
+    assert mesh(four)
+    assert first.call("node.status")["rss_bytes"] - before < 20_000_000
+
+
+def test_a_tracker_runs_where_torch_is_not_installed(tmp_path):
+    code = (
+        "import sys\n"
+        "class Absent:\n"
+        "    def find_spec(self, name, path=None, target=None):\n"
+        "        if name.split('.')[0] in ('torch', 'torchvision', 'sklearn'):\n"
+        "            raise ModuleNotFoundError(name)\n"
+        "sys.meta_path.insert(0, Absent())\n"
+        "from cli.gossipd import main\n"
+        f"main(['start', '--json', '--no-learner', '--listen', '127.0.0.1:0',"
+        f" '--data-dir', {str(tmp_path / 'd')!r}])\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    try:
+        assert json.loads(process.stdout.readline())["listen"].startswith("ws://127.0.0.1:")
+        process.terminate()
+        assert process.wait(5) == 0
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_sigterm_leaves_within_five_seconds(four):
+    began = time.monotonic()
+    for peer in four:
+        peer.process.terminate()
+    assert [peer.process.wait(5) for peer in four] == [0, 0, 0, 0]
+    assert time.monotonic() - began < 5
