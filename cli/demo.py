@@ -214,7 +214,9 @@ class Demo:
 
     def _say(self, text: str) -> None:
         if not self._quiet:
-            print(f"[{time.monotonic() - self._began:5.1f} s] {text}", flush=True)
+            # What was drawn below the last line said is wiped: the table is drawn anew.
+            wipe = "\x1b[J" if sys.stdout.isatty() else ""
+            print(f"{wipe}[{time.monotonic() - self._began:5.1f} s] {text}", flush=True)
 
     def _draw(self, *, last: bool = False) -> None:
         """The live table on a terminal, now and then a line elsewhere."""
@@ -352,8 +354,8 @@ def _report(summary: dict[str, Any]) -> str:
             " the survivors)",
             f"alone       {percent(summary['alone_mean_accuracy'])} (the same peers, each on its"
             f" own part): {gain:+.1f} points",
-            f"consensus   models differ by {100 * summary['consensus_distance']:.2f} % of their"
-            " norm",
+            f"consensus   models lie {summary['consensus_distance']:.1e} of their norm from their"
+            " mean",
             f"crash       {summary['killed']} was killed; the last survivor knew after"
             f" {summary['kill_known_everywhere_s']:.3f} s",
             f"newcomer    started at {percent(summary['joiner_first_accuracy'])} in round"

@@ -85,7 +85,7 @@ def _start_parser(start: argparse.ArgumentParser) -> None:
 
 
 def _start(arguments: argparse.Namespace) -> int:
-    from daemon.config import load_config
+    from daemon.config import Config, load_config
 
     flags: dict[str, Any] = {
         key: getattr(arguments, flag)
@@ -96,8 +96,12 @@ def _start(arguments: argparse.Namespace) -> int:
         flags["learner.enabled"] = False
     problems: list[Problem] = []
     config = job = None
+
+    def read_config() -> Config:
+        return load_config(arguments.config, flags=flags, environ=os.environ)
+
     try:
-        config = load_config(arguments.config, flags=flags, environ=os.environ)
+        config = read_config()
     except SchemaError as error:
         problems += error.problems
     try:
@@ -121,7 +125,7 @@ def _start(arguments: argparse.Namespace) -> int:
     # Frames and handshakes of every message: never what somebody debugging gossipd wants.
     logging.getLogger("trio-websocket").setLevel(logging.WARNING)
     try:
-        trio.run(run_node, config, job, _announcer(arguments))
+        trio.run(run_node, config, job, _announcer(arguments), read_config)
     except (AlreadyRunning, StartFailed) as error:
         print(f"gossipd: {error}", file=sys.stderr)
         return 1

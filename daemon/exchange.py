@@ -46,7 +46,8 @@ class View:
     def hear_state(self, peer: str, state: TrainState) -> None:
         """A neighbour says where it stands."""
         neighbour = self._neighbours.setdefault(peer, Neighbour())
-        if neighbour.state is None or neighbour.state.run != state.run:
+        another_run = neighbour.state is None or neighbour.state.run != state.run
+        if another_run or state.state == "starting":  # a learner that starts again promised nothing
             neighbour.announced.clear()
         neighbour.state = state
 

@@ -94,8 +94,9 @@ class Inbox:
             self._pulls.pop(peer)[1].cancel()
 
     def drop_before(self, version: int) -> None:
-        """Let go of vectors older than round `version`."""
-        self._received = {p: r for p, r in self._received.items() if r.version >= version}
+        """Let go of vectors older than round `version`; an async inbox keeps them (they age)."""
+        if self._lockstep:
+            self._received = {p: r for p, r in self._received.items() if r.version >= version}
         self._failed = {(p, v) for p, v in self._failed if v >= version}
 
     async def _pull(self, peer: str, version: int, own_round: int, scope: trio.CancelScope) -> None:

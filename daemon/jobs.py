@@ -9,7 +9,7 @@ Rules kept here:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from learner.job import Job, job_from_json
 from learner.schema import SchemaError
@@ -50,10 +50,16 @@ class JobBoard:
         """The rank in force; (0, '') while there is no job."""
         return self.posted.rank if self.posted is not None else (0, "")
 
-    def submit(self, job: Job) -> PostedJob:
-        """Post a job of this peer's owner, above whatever is in force. Code it names is trusted."""
-        self.posted = PostedJob(self.rank[0] + 1, job)
-        return self.posted
+    def proposal(self, job: Job) -> PostedJob:
+        """A job of this peer's owner, above whatever is in force. Code it names is trusted."""
+        return PostedJob(self.rank[0] + 1, job)
+
+    def post(self, posted: PostedJob) -> bool:
+        """Put a proposal in force; False if something outranks it by now."""
+        if posted.rank <= self.rank:
+            return False
+        self.posted = posted
+        return True
 
     def hear(self, version: int, text: str) -> PostedJob | None:
         """A neighbour's job; the new posting if it wins. Raises JobRejected."""
@@ -70,6 +76,13 @@ class JobBoard:
         """The posting of the last life; `own` if this peer's owner had submitted it."""
         job = job_from_json(text, source="the remembered job")
         self.posted = PostedJob(version, job, "" if own else self.refusal(job))
+
+    def allow(self, names: tuple[str, ...]) -> None:
+        """Allow other code from now on; a job that was refused may run now."""
+        self._allowed = frozenset(names)
+        posted = self.posted
+        if posted is not None and posted.refused:
+            self.posted = replace(posted, refused=self.refusal(posted.job))
 
     def refusal(self, job: Job) -> str:
         """Why this peer will not run a job that came from the network, or ''."""

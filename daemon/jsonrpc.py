@@ -14,6 +14,7 @@ from __future__ import annotations
 import inspect
 import json
 import logging
+import math
 import types
 import typing
 from collections.abc import Awaitable, Callable, Mapping
@@ -84,18 +85,18 @@ class Method:
 async def answer(body: bytes | str, methods: Mapping[str, Method], connection: Any = None) -> str:
     """The JSON text that answers `body`; '' where nothing is to be answered."""
     try:
-        request = json.loads(body)
+        request = json.loads(body, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
         return json.dumps(_error(None, ERROR_PARSE_ERROR, "parse_error", "not valid JSON"))
     if not isinstance(request, list):
         response = await _answer_one(request, methods, connection)
-        return "" if response is None else json.dumps(response)
+        return "" if response is None else _text(response)
     if not request or len(request) > MAX_BATCH:
         message = f"a batch holds 1 to {MAX_BATCH} requests"
         return json.dumps(_error(None, ERROR_INVALID_REQUEST, "invalid_request", message))
     responses = [await _answer_one(item, methods, connection) for item in request]
     answered = [response for response in responses if response is not None]
-    return json.dumps(answered) if answered else ""
+    return _text(answered) if answered else ""
 
 
 async def _answer_one(
@@ -175,6 +176,26 @@ def _fits(value: Any, hint: Any) -> bool:
         (inner,) = typing.get_args(hint)
         return type(value) is list and all(_fits(item, inner) for item in value)
     return type(value) is origin
+
+
+def _refuse_constant(word: str) -> None:
+    raise ValueError(f"{word} is not JSON")
+
+
+def _text(response: Any) -> str:
+    """JSON knows no NaN and no infinity (a loss may be either): they become null."""
+    try:
+        return json.dumps(response, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(response))
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _id_of(item: Any) -> Any:

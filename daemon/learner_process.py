@@ -82,7 +82,9 @@ class LearnerProcess:
         async with self._lock:
             try:
                 reply, data = await self._converse(command, payload)
-            except (trio.BrokenResourceError, trio.ClosedResourceError, ValueError) as error:
+            except (
+                trio.BrokenResourceError, trio.ClosedResourceError, OSError, ValueError,
+            ) as error:  # fmt: skip
                 raise LearnerDied(await self._obituary()) from error
             except trio.Cancelled:
                 self._process.kill()

@@ -22,6 +22,7 @@ from daemon import openrpc
 from daemon.jsonrpc import Handler, Method, RpcError
 from daemon.learner_process import LearnerDied, LearnerFailed
 from daemon.session import NotTraining
+from daemon.store import StoreFull
 from daemon.version import VERSION
 from learner.job import Job, job_from_table, job_from_toml
 from learner.messages import Evaluate, Evaluated, Export, Exported
@@ -43,6 +44,7 @@ LEARNER_FAILED = -32004
 NEEDS_WEBSOCKET = -32005
 BAD_ADDRESS = -32006
 BAD_PATH = -32007
+DISK_FULL = -32008
 
 JOIN_TIMEOUT_S = 10.0
 MAX_HISTORY = 10_000
@@ -224,13 +226,13 @@ class TrainApi:
     async def start(self) -> dict[str, Any]:
         """Start training again after train.stop."""
         self._needs_learner()
-        await self._node.session.stop(False)
+        await self._stop(False)
         return {"state": self._node.session.progress.state}
 
     async def stop(self) -> dict[str, Any]:
         """Save a checkpoint, end the learner, and stay so across restarts."""
         self._needs_learner()
-        await self._node.session.stop(True)
+        await self._stop(True)
         return {"state": "stopped"}
 
     async def pause(self) -> dict[str, Any]:
@@ -244,6 +246,12 @@ class TrainApi:
         self._needs_learner()
         self._node.session.pause(False)
         return {"paused": False}
+
+    async def _stop(self, stopped: bool) -> None:
+        try:
+            await self._node.session.stop(stopped)
+        except StoreFull as error:
+            raise RpcError(DISK_FULL, "disk_full", str(error)) from None
 
     def _needs_learner(self) -> None:
         if not self._node.config.learner.enabled:
@@ -269,7 +277,11 @@ class JobApi:
         self, job: dict[str, Any] | None = None, toml: str | None = None
     ) -> dict[str, Any]:
         """Make a job (as an object, or as TOML text) the network's job."""
-        posted = await self._node.session.submit(_parse_job(job, toml))
+        parsed = _parse_job(job, toml)
+        try:
+            posted = await self._node.session.submit(parsed)
+        except StoreFull as error:
+            raise RpcError(DISK_FULL, "disk_full", str(error)) from None
         return {"version": posted.version, "digest": posted.job.digest, "run": posted.run}
 
 
@@ -313,11 +325,11 @@ class MetricsApi:
     async def get(self, since: int = 0, limit: int = 1000) -> dict[str, Any]:
         """The newest figures, and the rounds numbered `since` and above (the newest `limit`)."""
         node, posted = self._node, self._node.session.board.posted
-        bounded = max(0, min(limit, MAX_HISTORY))
+        bounded, first = max(0, min(limit, MAX_HISTORY)), max(0, min(since, 2**53))
         history: list[dict[str, Any]] = []
         if posted is not None and bounded:
             history = await node.store.in_thread(
-                lambda: node.store.rounds(posted.run, since=since, limit=bounded)
+                lambda: node.store.rounds(posted.run, since=first, limit=bounded)
             )
         return {"current": node.session.progress.to_json(), "history": history}
 

@@ -8,7 +8,6 @@ process at once.
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import os
 import random
@@ -18,7 +17,6 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import trio
 
@@ -27,10 +25,12 @@ from daemon.config import DEFAULT_PORT, Config
 from daemon.events import EventLog
 from daemon.learner_process import Learner, open_learner
 from daemon.lock import locked
+from daemon.member_keeper import MemberKeeper
 from daemon.server import ControlApp, read_token, serve
 from daemon.session import Session
 from daemon.store import Store, StoreFull
 from learner.job import Job
+from learner.schema import SchemaError
 from overlay.driver import Overlay, open_overlay
 from overlay.effects import Join
 from overlay.identity import new_id
@@ -41,6 +41,8 @@ from overlay.transport import Tcp, open_unwrapping_nursery, split_address
 log = logging.getLogger("gossipd")
 
 SAVE_MEMBERS_S = 1.0
+# Configuration keys that SIGHUP puts into force.
+RELOADED = ("node.log_level", "learner.allow")
 # A joiner that brings a job of its own waits this long to hear of the network's.
 OFFER_AFTER_S = 3.0
 GOODBYE_LIMIT_S = 4.0
@@ -55,10 +57,12 @@ class Node:
 
     overlay: Overlay
 
-    def __init__(self, config: Config, store: Store) -> None:
+    def __init__(self, config: Config, store: Store, read_config: Callable[[], Config]) -> None:
+        self._read_config = read_config
         self.config = config
         self.store = store
         self.events = EventLog()
+        self.keeper = MemberKeeper(store)
         self.session = Session(config, store, self.events, self._start_learner)
         self.started_at = time.time()
         self.control_binds: list[str] = []
@@ -72,21 +76,46 @@ class Node:
         """Begin to leave."""
         self._stopping.set()
 
+    @property
+    def stopping(self) -> bool:
+        """Whether this daemon is about to leave."""
+        return self._stopping.is_set()
+
+    def reload(self) -> None:
+        """Read the configuration again; what needs a restart is said, a mistake changes nothing."""
+        try:
+            config = self._read_config()
+        except SchemaError as error:
+            self.events.add("config.rejected", {"reason": str(error)})
+            log.error("the configuration is not reloaded: %s", error)
+            return
+        logging.getLogger().setLevel(config.node.log_level.upper())
+        self.session.reconfigure(config)
+        waits = [key for key in _changed_keys(self.config, config) if key not in RELOADED]
+        self.events.add("config.reloaded", {"needs_restart": waits})
+        log.info("configuration reloaded; a restart is needed for: %s", waits or "nothing")
+
     async def stopped(self) -> None:
         """Wait until somebody wants this daemon to leave."""
         await self._stopping.wait()
 
 
-async def run_node(config: Config, job: Job | None, ready: Callable[[Node], None]) -> None:
-    """Run a daemon until it is told to stop; `ready` is called once it can be used.
+async def run_node(
+    config: Config,
+    job: Job | None,
+    ready: Callable[[Node], None],
+    read_config: Callable[[], Config],
+) -> None:
+    """Run a daemon until it is told to stop.
 
-    Raises AlreadyRunning or StartFailed.
+    `ready` is called once it can be used, `read_config` on SIGHUP. Raises AlreadyRunning or
+    StartFailed.
     """
     _make_data_dir(config.data_dir)
     with locked(config.data_dir):
         store = _open_store(config.data_dir)
         try:
-            node = Node(config, store)
+            node = Node(config, store, read_config)
             async with _open_parts(node):
                 await _start(node, job)
                 ready(node)
@@ -94,7 +123,7 @@ async def run_node(config: Config, job: Job | None, ready: Callable[[Node], None
                 with trio.move_on_after(GOODBYE_LIMIT_S):
                     await node.session.farewell()
                     await node.overlay.leave()
-                    await _save_members(node, {})
+                    await _save_members(node)
         finally:
             store.close()
 
@@ -120,6 +149,10 @@ async def _open_parts(node: Node) -> AsyncIterator[None]:
             open_unwrapping_nursery() as nursery,
         ):
             node.overlay = node.session.overlay = overlay
+            if not config.node.name:
+                # Several peers on one host are told apart by their ports.
+                port = split_address(overlay.address)[1]
+                overlay.describe_me(name=f"{config.display_name[:56]}:{port}")
             await node.session.restore_job()
             for bind, status in await _control(node, nursery):
                 log.debug("control API at %s (%s)", bind, status)
@@ -130,21 +163,23 @@ async def _open_parts(node: Node) -> AsyncIterator[None]:
             nursery.cancel_scope.cancel()
     except OSError as error:
         raise StartFailed(f"cannot listen: {error}") from error
+    except StoreFull as error:
+        raise StartFailed(str(error)) from error
 
 
 async def _start(node: Node, job: Job | None) -> None:
     """Remember the last life, join who is to be joined, post the job."""
     overlay, store = node.overlay, node.store
-    overlay.machine.remember(_remembered(store), trio.current_time())
+    overlay.machine.remember(node.keeper.remembered(), trio.current_time())
     store.put({"port": str(split_address(overlay.address)[1])})
     if node.config.overlay.join:
         overlay.step(Join(node.config.overlay.join))
     if job is None:
         return
     posted = node.session.board.posted
-    if posted is not None and posted.job.digest == job.digest:
-        return  # restarted with the job that is in force already
-    if not node.config.overlay.join and posted is None:
+    if posted is not None:
+        node.session.ignore(job)
+    elif not node.config.overlay.join:
         await node.session.submit(job)
     else:
         node.session.offer(job)
@@ -179,46 +214,56 @@ async def _control(node: Node, nursery: trio.Nursery) -> list[tuple[str, str]]:
 async def _handle_signals(
     node: Node, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
-    """Leave on the first SIGTERM or SIGINT, end at once on the second."""
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    """Leave on the first SIGTERM or SIGINT, end at once on the second; reload on SIGHUP."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         task_status.started()
         async for number in signals:
-            if node._stopping.is_set():
+            if number == signal.SIGHUP:
+                node.reload()
+                continue
+            if node.stopping:
                 os._exit(128 + number)
             log.info("leaving after %s", signal.Signals(number).name)
             node.stop()
 
 
+def _changed_keys(old: Config, new: Config) -> list[str]:
+    """The dotted keys in which two configurations differ."""
+    before, after = dataclasses.asdict(old), dataclasses.asdict(new)
+    return [
+        f"{part}.{key}"
+        for part, table in before.items()
+        for key, value in table.items()
+        if after[part][key] != value
+    ]
+
+
 async def _keep_members(node: Node) -> None:
     """Keep the member table on disk, so that a restarted daemon finds its network; and post the
     offered job once it is clear that the network has none."""
-    saved: dict[str, Record] = {}
     began = trio.current_time()
     while True:
         await trio.sleep(SAVE_MEMBERS_S)
-        await _save_members(node, saved)
+        await _save_members(node)
         settled = trio.current_time() - began > OFFER_AFTER_S
         if settled and node.overlay.machine.network_id and node.overlay.links:
             job = node.session.settle_offer()
             if job is not None:
-                await node.session.submit(job)
+                await _post(node, job)
 
 
-async def _save_members(node: Node, saved: dict[str, Record]) -> None:
-    table = node.overlay.machine.table
-    now = {r.peer_id: r for r in table.records() if r.peer_id != table.my_id}
-    changed = [(peer, _to_row(r)) for peer, r in now.items() if saved.get(peer) != r]
-    gone = [peer for peer in saved if peer not in now]
-    words = {"incarnation": str(table.me.incarnation), "network": node.overlay.machine.network_id}
+async def _save_members(node: Node) -> None:
+    machine = node.overlay.machine
+    await node.keeper.save(machine.table, machine.network_id)
+
+
+async def _post(node: Node, job: Job) -> None:
+    """Post the offered job; on a full disk try again later."""
     try:
-        await node.store.in_thread(node.store.put, words)
-        if changed or gone:
-            await node.store.in_thread(node.store.put_members, changed, gone)
+        await node.session.submit(job)
     except StoreFull as error:
-        log.warning("the member table is not saved: %s", error)
-        return
-    saved.clear()
-    saved.update(now)
+        log.warning("the job is not posted: %s", error)
+        node.session.offer(job)
 
 
 def _make_data_dir(data_dir: Path) -> None:
@@ -278,21 +323,3 @@ def _is_free(host: str, port: int) -> bool:
         except OSError:
             return False
     return True
-
-
-def _remembered(store: Store) -> list[Record]:
-    """The members of the last life; rows that cannot be read are left out."""
-    records = []
-    for row in store.members():
-        try:
-            addresses = tuple(row.pop("addresses"))
-            state = State(row.pop("state"))
-            records.append(Record(addresses=addresses, state=state, **row))
-        except (KeyError, TypeError, ValueError) as error:
-            log.warning("a remembered member cannot be read: %s", error)
-    return records
-
-
-def _to_row(record: Record) -> dict[str, Any]:
-    row: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(record)))
-    return row

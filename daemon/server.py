@@ -161,14 +161,17 @@ async def serve(
 def read_token(path: Path) -> str:
     """The bearer token in `path`, made (mode 0600) if the file is not there.
 
-    Raises PermissionError if others may read the file.
+    Raises PermissionError if others may read the file, or if it is empty.
     """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
         if path.stat().st_mode & 0o077:
             raise PermissionError(f"{path} is readable by others; run: chmod 600 {path}") from None
-        return path.read_text().strip()
+        if not (token := path.read_text().strip()):
+            # An empty token would let everybody in.
+            raise PermissionError(f"{path} is empty; remove it, and a token is made") from None
+        return token
     with os.fdopen(descriptor, "w") as file:
         token = secrets.token_urlsafe(32)
         file.write(token + "\n")

@@ -7,6 +7,7 @@ overlay never notices; a job that cannot run here is reported and waits for a be
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Callable
@@ -96,7 +97,8 @@ class Session:
         """Save what can be saved quickly, before the process ends."""
         run = self._run
         if run is not None and self.progress.state not in ("starting", "bootstrapping"):
-            with trio.move_on_after(FAREWELL_CHECKPOINT_S):
+            # A learner that goes at the same time (a whole group was told to end) has saved before.
+            with trio.move_on_after(FAREWELL_CHECKPOINT_S), contextlib.suppress(LearnerDied):
                 await run.checkpoint()
 
     async def _supervise(self) -> None:
@@ -140,6 +142,8 @@ class Session:
 
     async def _live(self, posted: PostedJob) -> None:
         """One learner's life on one job; ends by LearnerDied, LearnerFailed or cancellation."""
+        # Until the learner has built its model, nobody shall hear of the last job's.
+        self.progress.layout = self.progress.layout_text = ""
         self.publish_state("starting")
         try:
             async with self._start_learner() as learner, trio.open_nursery() as nursery:
@@ -200,7 +204,7 @@ class Session:
             self._claim(part)
             await trio.sleep(CLAIM_S)
             if not must_yield(part, me, table.live()):
-                await self._store.in_thread(self._store.put, {"part": str(part)})
+                self._put_now({"part": str(part)})
                 return part
 
     def _claim(self, part: int) -> None:
@@ -210,9 +214,17 @@ class Session:
     # What the owner asks for.
 
     async def submit(self, job: Job) -> PostedJob:
-        """Make `job` the network's job. It is remembered before anybody is told."""
-        posted = self.board.submit(job)
-        await self._remember_job(posted, own=True)
+        """Make `job` the network's job. It is remembered before it is in force or told to anybody.
+
+        Raises StoreFull, and then the job before it stays in force.
+        """
+        posted = self.board.proposal(job)
+        await self._remember_job(posted)
+        while not self.board.post(posted):  # a neighbour's came in meanwhile
+            posted = self.board.proposal(job)
+            await self._remember_job(posted)
+        self.report("job.submitted", {"run": posted.run, "name": posted.job.name})
+        self._apply_topology()
         self._tell_job(posted, but="")
         self._restart()
         return posted
@@ -225,10 +237,16 @@ class Session:
         """The offered job, if still nobody has posted one."""
         offered, self._offered = self._offered, None
         if offered is not None and self.board.posted is not None:
-            if offered.digest != self.board.posted.job.digest:
-                self.report("job.ignored", {"reason": "the network has a job already"})
+            self.ignore(offered)
             return None
         return offered
+
+    def ignore(self, job: Job) -> None:
+        """Say that a job from the command line is not posted, unless it is the one in force."""
+        posted = self.board.posted
+        if posted is not None and posted.job.digest != job.digest:
+            reason = "the network has a job already; replace it with: gossipctl job submit FILE"
+            self.report("job.ignored", {"reason": reason})
 
     async def restore_job(self) -> None:
         """The job of the last life, if there was one."""
@@ -253,6 +271,13 @@ class Session:
         self.stopped = stopped
         self.paused = False
         self._restart()
+
+    def reconfigure(self, config: Config) -> None:
+        """Take over what can change while running: the code that jobs may import."""
+        before = self.board.posted
+        self.board.allow(config.learner.allow)
+        if self.board.posted != before:
+            self._restart()
 
     def running(self) -> Run:
         """The run at work. Raises NotTraining."""
@@ -374,15 +399,9 @@ class Session:
             self._tell_job(posted, but=peer)
             self._restart()
 
-    async def _remember_job(self, posted: PostedJob, *, own: bool) -> None:
-        words = {
-            "job_version": str(posted.version),
-            "job": posted.job.to_json(),
-            "job_own": "yes" if own else "",
-        }
+    async def _remember_job(self, posted: PostedJob) -> None:
+        words = {"job_version": str(posted.version), "job": posted.job.to_json(), "job_own": "yes"}
         await self._store.in_thread(self._store.put, words)
-        self.report("job.submitted", {"run": posted.run, "name": posted.job.name})
-        self._apply_topology()
 
     def _put_now(self, words: dict[str, str]) -> None:
         """Remember words from a callback that cannot wait; rare, and a millisecond."""

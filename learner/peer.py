@@ -31,14 +31,11 @@ from learner.errors import LearnerError
 from learner.evaluation import Evaluation, evaluate
 from learner.job import Job, check_source, job_from_json
 from learner.mixing import finite_rows, weighted_mean
-from learner.quick_start import spare_compiler_import
 from learner.schema import SchemaError
 from learner.trainer import State, Trainer
 from learner.vector import Layout
 
 logger = logging.getLogger("learner")
-
-spare_compiler_import()
 
 Answer = tuple[say.Reply, memoryview]
 NOTHING = memoryview(b"")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import textwrap
 import types
 import typing
 from collections.abc import Callable
@@ -120,7 +121,8 @@ def _commented_key(field: dataclasses.Field[Any]) -> list[str]:
     notes = [field.metadata.get("help", "")]
     if field.metadata.get("choices"):
         notes.append("one of: " + ", ".join(field.metadata["choices"]))
-    return [*(f"# {note}" for note in notes if note), f"# {field.name} = {_toml(_default(field))}"]
+    lines = [line for note in notes for line in textwrap.wrap(note, 96)]
+    return [*(f"# {line}" for line in lines), f"# {field.name} = {_toml(_default(field))}"]
 
 
 def _toml(value: Any) -> str:

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from learner import job, seeds
+from learner import job, quick_start, seeds
 from learner.errors import LearnerError
 
 _DIVERGED = (
@@ -193,9 +193,9 @@ class Trainer:
     def _new_optimizer(self) -> torch.optim.Optimizer:
         chosen, parameters = self._settings, list(self.model.parameters())
         if chosen.name == "adam":
-            return torch.optim.Adam(parameters, chosen.lr, weight_decay=chosen.weight_decay)
-        return torch.optim.SGD(
-            parameters, chosen.lr, momentum=chosen.momentum, nesterov=chosen.nesterov,
+            return quick_start.Adam(parameters, lr=chosen.lr, weight_decay=chosen.weight_decay)
+        return quick_start.SGD(
+            parameters, lr=chosen.lr, momentum=chosen.momentum, nesterov=chosen.nesterov,
             weight_decay=chosen.weight_decay,
         )  # fmt: skip
 

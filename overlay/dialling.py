@@ -3,7 +3,8 @@
 Rules kept here:
 - one dial a target at a time; failures back off exponentially with jitter;
 - of a pair the lower id dials at once and the higher after a courtesy, which spares double links
-  and still joins a pair of which only one side can dial out; a lost link is re-dialled at once;
+  and still joins a pair of which only one side can dial out; a lost link is re-dialled at once,
+  one that broke as soon as it was up after a wait;
 - seeds are dialled while there is no link at all, and once whenever somebody asks;
 - one dead member is tried every `heal_s`: without this, partitions do not heal.
 
@@ -58,6 +59,12 @@ class Dialler:
         """A link broke: no courtesy and no back-off, for the answer to this dial is evidence."""
         self._attempts[peer] = _Attempt(now, self._profile.redial_first_s)
 
+    def broken(self, peer: str, now: float) -> None:
+        """A link ended as soon as it was up: a peer that does so each time shall not be dialled in
+        a circle as fast as the network allows."""
+        wait_s = self._profile.redial_first_s
+        self._attempts[peer] = _Attempt(now + self._jitter(wait_s), wait_s)
+
     def linked(self, peer: str, target: str) -> None:
         """A link to `peer` is up, by the dial of `target` or by one of the other side."""
         self._attempts.pop(peer, None)
@@ -107,7 +114,10 @@ class Dialler:
         if now < self._heal_at:
             return []
         self._heal_at = now + self._jitter(self._profile.heal_s)
-        dead = [record.peer_id for record in self._table.dead()]
+        # An address that a live member took over (the same machine under a new id) leads to that
+        # one: a dial would only replace the link to it.
+        taken = {address for record in self._table.live() for address in record.addresses}
+        dead = [r.peer_id for r in self._table.dead() if not taken.issuperset(r.addresses)]
         dial = self._dial_member(self._rng.choice(dead)) if dead else None
         return [dial] if dial is not None else []
 

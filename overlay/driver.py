@@ -317,6 +317,8 @@ class Overlay:
             raise Declined(answer.kind, answer.reason)
         if not isinstance(answer, Welcome):
             raise HandshakeFailed("answered out of turn")
+        if answer.record.peer_id == self.my_id:
+            raise HandshakeFailed("answered under this peer's own id")
         if adopting and (not machine.network_id or self._may_adopt()):
             machine.adopt_network(answer.network)
             self._listener.network_adopted(answer.network)
@@ -427,7 +429,10 @@ class Overlay:
             raise HandshakeFailed("a data link without its control link")
         await socket.send(DATA.encode(DataWelcome()))
         recognised()
-        await self._hold_data(link, socket)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_end_with, link, nursery.cancel_scope)
+            await self._hold_data(link, socket)
+            nursery.cancel_scope.cancel()
 
     # Holding.
 
@@ -549,6 +554,12 @@ async def open_overlay(
         nursery.start_soon(overlay.run_timers)
         yield overlay
         nursery.cancel_scope.cancel()
+
+
+async def _end_with(link: Link, scope: trio.CancelScope) -> None:
+    """An accepted data link ends with the control link it belongs to."""
+    await link.ended.wait()
+    scope.cancel()
 
 
 def _count(total: Traffic, socket: WebSocket, is_data: bool) -> None:

@@ -53,9 +53,10 @@ class Link:
             self._put(message)
 
     def close(self, reason: str) -> None:
-        """Send what is queued, say goodbye, end."""
+        """Send what is queued, say goodbye, end: within CLOSE_S, also if the peer reads nothing."""
         if not self.closing:
             self.closing = True
+            self.scope.deadline = trio.current_time() + CLOSE_S
             self._put(_Goodbye(reason))
 
     def attach(self, data: DataLink) -> None:
@@ -73,8 +74,7 @@ class Link:
         """Send what is queued until the link ends."""
         async for message in self._receive:
             if isinstance(message, _Goodbye):
-                with trio.move_on_after(CLOSE_S):
-                    await self.socket.close(message.reason)
+                await self.socket.close(message.reason)
                 self.scope.cancel()
                 return
             try:

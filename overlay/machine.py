@@ -19,6 +19,7 @@ Rules kept here:
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -40,6 +41,7 @@ from overlay.effects import (
     Send,
     Wake,
 )
+from overlay.identity import is_id
 from overlay.membership import Change, Membership
 from overlay.neighbourhood import Neighbourhood
 from overlay.profile import Profile
@@ -102,14 +104,12 @@ class OverlayMachine:
 
     def wake_at(self) -> float:
         """When the machine wants to be woken at the latest."""
-        times = [self._heartbeat_at, self._dialler.wake_at()]
+        times = [self._heartbeat_at]
         times += [self._silent_at(link) for link in self._links.values()]
         times += [self._verdict_at(peer) for peer in self._suspicions]
-        times += [
-            link.unwanted_since + self._profile.drain_s
-            for link in self._links.values()
-            if link.unwanted_since is not None
-        ]
+        if not self._leaving:  # a leaver neither dials nor drains
+            times += [self._dialler.wake_at()]
+            times += [self._drained_at(link) for link in self._links.values()]
         return min(times)
 
     def handle(self, event: Event, now: float) -> list[Effect]:
@@ -141,8 +141,13 @@ class OverlayMachine:
         return effects
 
     def remember(self, records: Iterable[Record], now: float) -> None:
-        """Take in the member table of an earlier life, without telling anybody."""
+        """Take in the member table of an earlier life, without telling anybody.
+
+        A doubt of then has no case now that would settle it: whoever was suspect starts as alive.
+        """
         for record in records:
+            if record.state is State.SUSPECT:
+                record = replace(record, state=State.ALIVE)
             change = self.table.merge(record, now)
             if change is not None:
                 self.graph.place(change.record)
@@ -167,6 +172,8 @@ class OverlayMachine:
 
     def _on_link_up(self, event: LinkUp, now: float) -> None:
         peer = event.record.peer_id
+        if is_id(event.target) and event.target != peer:
+            self._on_dial_failed(DialFailed(event.target, "unreachable", "another answers"), now)
         self._links[peer] = _Link(heartbeat.first_pulse(now, self._profile.heartbeat_s), now)
         self._dialler.linked(peer, event.target)
         self._learn(event.record, source=peer, now=now)
@@ -179,12 +186,16 @@ class OverlayMachine:
             self._send(peer, SyncRequest())
 
     def _on_link_down(self, event: LinkDown, now: float) -> None:
-        if self._links.pop(event.peer, None) is None:
+        link = self._links.pop(event.peer, None)
+        if link is None:
             return
         self._report("link.down", event.peer, lost=not event.orderly)
         record = self.table.get(event.peer)
-        if record is not None and record.is_live and not event.orderly:
-            self._dialler.lost(event.peer, now)
+        if record is not None and record.is_live:
+            if now - link.up_since < self._profile.heartbeat_s:
+                self._dialler.broken(event.peer, now)
+            elif not event.orderly:
+                self._dialler.lost(event.peer, now)
 
     def _on_received(self, peer: str, message: LinkMessage, now: float) -> None:
         link = self._links.get(peer)
@@ -324,7 +335,7 @@ class OverlayMachine:
         if record is not None and record.is_live:
             self._learn(replace(record, state=State.DEAD), source="", now=now)
             if peer in self._links:
-                self._close(peer, "declared dead")
+                self._close(peer, "declared dead", lost=True)
 
     def _verdict_at(self, peer: str) -> float:
         return self._suspicions[peer].deadline(
@@ -355,8 +366,7 @@ class OverlayMachine:
         )
 
     def _on_silence(self, peer: str, now: float) -> None:
-        self._close(peer, "silent")
-        self._report("link.down", peer, lost=True)
+        self._close(peer, "silent", lost=True)
         record = self.table.get(peer)
         if record is not None and record.is_live:
             self._dialler.lost(peer, now)
@@ -390,12 +400,18 @@ class OverlayMachine:
                 link.unwanted_since = None
             elif link.unwanted_since is None:
                 link.unwanted_since = now
-            elif now - link.unwanted_since >= self._profile.drain_s:
-                self._close(peer, "not a neighbour")
+            elif now >= self._drained_at(link):
+                self._close(peer, "not a neighbour", lost=False)
 
-    def _close(self, peer: str, reason: str) -> None:
-        self._links.pop(peer, None)
+    def _drained_at(self, link: _Link) -> float:
+        if link.unwanted_since is None:
+            return math.inf
+        return link.unwanted_since + self._profile.drain_s
+
+    def _close(self, peer: str, reason: str, *, lost: bool) -> None:
+        del self._links[peer]
         self._effects.append(CloseLink(peer, reason))
+        self._report("link.down", peer, lost=lost)
 
     def _send(self, peer: str, message: LinkMessage) -> None:
         self._effects.append(Send(peer, message))

@@ -18,6 +18,9 @@ from overlay.records import Record, State, supersedes
 
 # The time for which partitions heal (docs: 24 h); afterwards only seeds find the other half.
 FORGET_S = 24 * 3600.0
+# No life gets here by counting: a higher word about oneself is a lie that would leave no room to
+# rise above it.
+MAX_HEARD_INCARNATION = 2**52
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +107,8 @@ class Membership:
     def _hear_about_me(self, record: Record, now: float) -> Change | None:
         mine = self.me
         if mine.state is State.LEFT or not supersedes(record, mine):
+            return None
+        if record.incarnation > MAX_HEARD_INCARNATION:
             return None
         # Either somebody doubts me or an older life of mine is remembered: rise above both.
         after = dataclasses.replace(mine, incarnation=record.incarnation + 1)

@@ -119,16 +119,20 @@ class DataLink:
         self._uploads: dict[int, _Mailbox] = {}
         self._streams: dict[tuple[str, str], int] = {}
         self._next_request = 0
+        self._scope = trio.CancelScope()
+        self._nonsense = ""
 
     async def run(self) -> str:
         """Read and serve until the link ends; what nonsense the other side sent, if any."""
-        async with trio.open_nursery() as nursery:
-            try:
-                return await self._read(nursery)
-            finally:
-                nursery.cancel_scope.cancel()
-                for mailbox in self._fetches.values():
-                    mailbox.send.close()
+        with self._scope:
+            async with trio.open_nursery() as nursery:
+                try:
+                    return await self._read(nursery)
+                finally:
+                    nursery.cancel_scope.cancel()
+                    for mailbox in self._fetches.values():
+                        mailbox.send.close()
+        return self._nonsense
 
     async def _read(self, nursery: trio.Nursery) -> str:
         try:
@@ -159,6 +163,10 @@ class DataLink:
             return await self._fetch(request, mailbox, Want(request, scope, stream, version), check)
         except (ConnectionLost, trio.EndOfChannel):
             raise FetchFailed("the link ended during the transfer") from None
+        except WireError as error:
+            self._nonsense = str(error)
+            self._scope.cancel()
+            raise FetchFailed(f"the sender broke the protocol: {error}") from None
         finally:
             del self._fetches[request]
             mailbox.receive.close()
@@ -213,10 +221,12 @@ class DataLink:
             try:
                 blob = await self._provider(want)
             except FetchFailed as error:
+                self._uploads.pop(want.request, None)
                 await self._try_send(Decline(want.request, str(error)[:200]))
             else:
                 await self._serve(want.request, blob, mailbox)
-        del self._uploads[want.request]
+        if self._uploads.get(want.request) is mailbox:
+            del self._uploads[want.request]
         mailbox.receive.close()
         if self._streams.get((want.scope, want.stream)) == want.request:
             del self._streams[want.scope, want.stream]
@@ -236,11 +246,13 @@ class DataLink:
 
     async def _deliver(self, message: DataMessage) -> None:
         """Hand a message to its fetch or upload; one that is over is nobody's fault."""
-        if isinstance(message, (Accept, Again, Finish)):
+        if isinstance(message, Finish):
+            # Over at once, not when its task has ended: the next Want may come right behind.
+            if (over := self._uploads.pop(message.request, None)) is not None:
+                over.scope.cancel()
+            return
+        if isinstance(message, (Accept, Again)):
             mailbox = self._uploads.get(message.request)
-            if mailbox is not None and isinstance(message, Finish):
-                mailbox.scope.cancel()
-                return
         else:
             mailbox = self._fetches.get(message.request)
         if mailbox is not None:

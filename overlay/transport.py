@@ -15,8 +15,10 @@ from contextlib import asynccontextmanager
 from typing import Protocol
 from urllib.parse import urlsplit
 
+import h11
 import trio
 import trio_websocket
+import wsproto.utilities
 
 from overlay.wire import SUBPROTOCOL
 
@@ -250,8 +252,9 @@ async def open_unwrapping_nursery() -> AsyncIterator[trio.Nursery]:
 async def _reader_nursery() -> AsyncIterator[trio.Nursery]:
     """A nursery for trio-websocket's reader task, whose failures are the connection's.
 
-    The reader raises into its nursery (a rejected handshake, a broken stream); a group that holds
-    nothing but such failures becomes one HandshakeFailed, and our own exceptions pass unwrapped.
+    The reader raises into its nursery (a rejected handshake, a broken stream, and what its own
+    answer to nonsense runs into); a group that holds nothing but such failures becomes one
+    HandshakeFailed, and our own exceptions pass unwrapped.
     """
     try:
         async with trio.open_nursery() as nursery:
@@ -265,8 +268,9 @@ async def _reader_nursery() -> AsyncIterator[trio.Nursery]:
 
 
 def _is_theirs(error: BaseException) -> bool:
-    broken = (trio.BrokenResourceError, trio.ClosedResourceError)
-    return isinstance(error, (trio_websocket.HandshakeError, *broken))
+    broken = (trio.BrokenResourceError, trio.ClosedResourceError, trio_websocket.ConnectionClosed)
+    protocol = (trio_websocket.HandshakeError, h11.ProtocolError, wsproto.utilities.ProtocolError)
+    return isinstance(error, (*broken, *protocol))
 
 
 def _unwrap(error: BaseException) -> BaseException:

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.datasets import load_digits
 
-from learner import data
+from learner import data, sources
 from learner.errors import LearnerError
 from learner.job import Data
 
@@ -194,7 +195,27 @@ def test_folder_mistakes_say_what_to_do(images, tmp_path):
     assert "broken.png is not a readable image" in failure(f"folder:{path}")
     images("four/train", {"a": 1, "b": 1})
     path = images("four/test", {"a": 1, "z": 1}).parent
-    assert "no training images for class z" in failure(f"folder:{path}")
+    assert "z is none of the classes a, b" in failure(f"folder:{path}")
+
+
+def test_named_classes_number_every_owners_folder_alike(images):
+    classes = ("cat", "dog", "zebra")
+    one = load(f"folder:{images('one', {'cat': 4, 'dog': 4})}", classes=classes)
+    two = load(f"folder:{images('two', {'dog': 4, 'zebra': 4})}", classes=classes)
+    assert (one.classes, two.classes) == (3, 3)
+    assert set(one.y_train.tolist()) == {0, 1}
+    assert set(two.y_train.tolist()) == {1, 2}
+    assert one.class_names == two.class_names == classes
+    path = images("three", {"dog": 2, "horse": 2})
+    assert "horse is none of the classes" in failure(f"folder:{path}", classes=classes)
+    assert "has no name" in failure("digits", classes=classes)
+
+
+def test_the_embedded_digits_are_scikit_learns():
+    bunch = load_digits()
+    table = sources._digits_table()
+    assert np.array_equal(table[:, :-1], bunch.data)
+    assert np.array_equal(table[:, -1], bunch.target)
 
 
 def test_absent_mnist_says_where_it_was_looked_for(tmp_path):

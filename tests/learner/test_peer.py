@@ -8,8 +8,10 @@ import torch
 
 from learner import checkpoint, peer
 from learner import messages as say
+from learner.data import Dataset
 from learner.job import Model, Optimizer, Partition, Training
 from learner.peer import Learner
+from learner.vector import Layout
 
 
 def ask(learner, command, payload=b""):
@@ -272,3 +274,15 @@ def test_buffers_that_are_kept_are_not_exchanged(configure, small_job):
     averaged, _ = ask(Learner(), configure(job))
     assert averaged.dimension > kept.dimension
     assert averaged.layout != kept.layout
+
+
+def test_peers_agree_only_if_their_class_numbers_mean_the_same():
+    x, y = torch.zeros(4, 3), torch.tensor([0, 1, 0, 1])
+    layout = Layout.of(torch.nn.Linear(3, 2))
+    plain, cats, dogs = (
+        Dataset(x, y, x, y, 2, names) for names in ((), ("cat", "dog"), ("dog", "zebra"))
+    )
+    digests = {peer.agreement(layout, data) for data in (plain, cats, dogs)}
+    assert len(digests) == 3
+    assert peer.agreement(layout, plain) == layout.digest
+    assert "cat, dog" in peer.describe(layout, cats)

@@ -1,0 +1,60 @@
+"""The member table on disk, so that a restarted daemon finds its network by itself.
+
+Rules kept here:
+- only what changed is written: an idle daemon does not touch the disk;
+- a full disk costs nothing but the newest changes, which are written when there is room again;
+- a row that cannot be read is left out, never fatal.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+
+from daemon.store import Store, StoreFull
+from overlay.membership import Membership
+from overlay.records import Record, State
+
+log = logging.getLogger("gossipd")
+
+
+class MemberKeeper:
+    """Keeps one member table in one store."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._saved: dict[str, Record] = {}
+        self._words: dict[str, str] = {}
+
+    def remembered(self) -> list[Record]:
+        """The other members of the last life."""
+        records = []
+        for row in self._store.members():
+            try:
+                addresses, state = tuple(row.pop("addresses")), State(row.pop("state"))
+                records.append(Record(addresses=addresses, state=state, **row))
+            except (KeyError, TypeError, ValueError) as error:
+                log.warning("a remembered member cannot be read: %s", error)
+        self._saved = {record.peer_id: record for record in records}
+        return records
+
+    async def save(self, table: Membership, network_id: str) -> None:
+        """Write what changed since the last call."""
+        now = {r.peer_id: r for r in table.records() if r.peer_id != table.my_id}
+        changed = [
+            (peer, json.loads(json.dumps(dataclasses.asdict(record))))
+            for peer, record in now.items()
+            if self._saved.get(peer) != record
+        ]
+        gone = [peer for peer in self._saved if peer not in now]
+        words = {"incarnation": str(table.me.incarnation), "network": network_id}
+        try:
+            if words != self._words:
+                await self._store.in_thread(self._store.put, words)
+                self._words = words
+            if changed or gone:
+                await self._store.in_thread(self._store.put_members, changed, gone)
+                self._saved = now
+        except StoreFull as error:
+            log.warning("the member table is not saved: %s", error)

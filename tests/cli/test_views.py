@@ -1,0 +1,131 @@
+import tomllib
+
+import pytest
+
+from cli import views
+from learner.job import Job, Model, job_from_toml
+from learner.schema import as_table
+
+ROW = {
+    "at": 0.0, "round": 7, "loss": 0.5, "accuracy_before": 0.9, "accuracy_after": None,
+    "consensus_distance": None, "neighbours": 2, "missing": 0, "round_s": 0.25, "bytes_sent": 5200,
+}  # fmt: skip
+
+
+def lines_of(text):
+    """{first word(s): the rest} of aligned pairs."""
+    return dict(line.split("  ", 1) for line in text.splitlines())
+
+
+def test_status_says_who_where_and_how_far(status):
+    shown = {key: value.strip() for key, value in lines_of(views.status(status)).items()}
+    assert shown["peer"] == "aaaaaaaa (host)"
+    assert shown["listens"] == "ws://127.0.0.1:7400  (not encrypted)"
+    assert shown["links"] == "1"
+    assert shown["round"] == "7 of 100"
+    assert shown["accuracy"] == "90.0 % before mixing, 93.4 % after"
+    assert shown["memory"] == "60.5 MB"
+    assert shown["job"] == "digits (version 2, d1)"
+    assert "checkpoint" not in shown
+
+
+def test_status_of_a_joiner_without_network_job_or_figures(status, train_status):
+    nothing = {key: None for key in train_status}
+    train = nothing | {"state": "idle", "reason": "there is no job yet", "rounds": 0, "samples": 0}
+    answer = status | {"network": "", "job": None, "rss_bytes": None, "neighbours": []}
+    shown = lines_of(views.status(answer | {"train": train | {"checkpoint_error": ""}}))
+    assert shown["network"].strip() == "none yet: still joining"
+    assert shown["training"].strip() == "idle (there is no job yet)"
+    assert not {"job", "round", "accuracy", "loss", "memory"} & shown.keys()
+
+
+def test_an_accuracy_that_is_known_after_mixing_only_is_shown_so(status, train_status):
+    """A joiner that just started from the average has not trained yet."""
+    train = train_status | {"accuracy_before": None}
+    assert "– before mixing, 93.4 % after" in views.status(status | {"train": train})
+
+
+def test_a_checkpoint_that_failed_is_shouted(status, train_status):
+    train = train_status | {"checkpoint_error": "disk full", "checkpoint_round": 3}
+    assert "FAILED: disk full" in views.status(status | {"train": train})
+    train = train_status | {"checkpoint_round": 3}
+    assert "round 3" in views.status(status | {"train": train})
+
+
+def test_members_are_a_table_in_which_this_peer_is_marked(members):
+    head, first, second = views.members(members).splitlines()
+    assert head.split() == ["PEER", "NAME", "STATE", "LINK", "TRAINS", "PART", "ADDRESS"]
+    assert "host-a (this peer)" in first
+    assert first.split()[-2:] == ["1", "ws://127.0.0.1:1"]
+    assert second.split()[-2:] == ["–", "ws://127.0.0.1:1"]
+    assert head.index("ADDRESS") == first.index("ws://") == second.index("ws://")
+
+
+def test_topology_leaves_out_what_is_not_known():
+    answer = {
+        "topology": "expander", "peers": 3, "edges": 3, "degree_min": 2, "degree_max": 2,
+        "connected": False, "diameter": None, "spectral_gap": None, "neighbours": ["b" * 52],
+    }  # fmt: skip
+    shown = lines_of(views.topology(answer))
+    assert shown["connected"].strip() == "NO"
+    assert shown["degree"].strip() == "2 to 2"
+    assert not {"diameter", "spectral gap"} & shown.keys()
+
+
+def test_metrics_are_a_table_with_dashes():
+    text = views.metrics({"history": [ROW, ROW | {"round": 8, "accuracy_after": 0.95}]})
+    head, first, second = text.splitlines()
+    assert head.split()[:3] == ["ROUND", "TIME", "LOSS"]
+    assert first.split()[0] == "7"
+    assert "–" in first
+    assert "95.0 %" in second
+    assert second.endswith("5.2 kB")
+    assert views.metrics({"history": []}) == "no rounds yet"
+
+
+def test_train_status_lists_the_neighbours(train_status):
+    neighbours = {"b" * 52: {"state": "training", "round": 6, "samples": 287}}
+    text = views.train(train_status | {"neighbour_states": neighbours})
+    assert text.splitlines()[-1].split() == ["bbbbbbbb", "training", "6", "287"]
+    assert "NEIGHBOUR" not in views.train(train_status | {"neighbour_states": {}})
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        Job(),
+        Job(name='quoted "and" \\ back\nslashed\x7f', model=Model("mlp", {"hidden": [8, 8]})),
+        Job(model=Model("a.b:c", {"x y": 1e-5, "on": True, "deep": {"er": ["z"]}})),
+    ],
+)
+def test_a_shown_job_can_be_submitted_again(job):
+    answer = {"version": 2, "digest": "d", "refused": "", "job": as_table(job)}
+    text = views.job(answer)
+    assert text.startswith("# version 2, digest d\n")
+    assert job_from_toml(text, source="shown") == job
+
+
+def test_a_job_that_is_not_run_here_says_why():
+    answer = {"version": 2, "digest": "d", "refused": "not allowed", "job": as_table(Job())}
+    assert "# NOT RUN HERE: not allowed" in views.job(answer)
+    tomllib.loads(views.job(answer))
+
+
+def test_without_a_job_the_way_to_one_is_shown():
+    assert "gossipctl job submit" in views.job({"version": 0, "job": None})
+
+
+def test_events_are_one_line_each():
+    item = {"seq": 3, "at": 0.0, "kind": "link.up", "data": {"peer": "b" * 52, "gap": 0.123456}}
+    text = views.events({"events": [item]})
+    assert text.endswith("3  link.up            peer=bbbbbbbb gap=0.1235")
+    assert views.events({"events": []}) == "no events"
+    assert views.event(item | {"data": {}}).endswith("link.up")
+
+
+def test_anything_else_is_a_line_a_field():
+    assert views.plain({"stopping": True, "size_bytes": 3}).splitlines() == [
+        "stopping    True",
+        "size bytes  3",
+    ]
+    assert views.plain(3) == "3"

@@ -1,0 +1,217 @@
+import re
+import tomllib
+
+import pytest
+
+from daemon import config as config_module
+from daemon.config import MAX_SOCKET_PATH, Config, load_config
+from learner.schema import SchemaError, commented_toml
+
+
+@pytest.fixture(autouse=True)
+def _no_default_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(config_module, "default_config_file", lambda: tmp_path / "absent.toml")
+    monkeypatch.setenv("XDG_DATA_HOME", "/tmp/xdg")
+
+
+@pytest.fixture
+def load(tmp_path):
+    """load(TOML text or None, environ, flags)"""
+
+    def make(text=None, environ=None, **flags):
+        file = None
+        if text is not None:
+            file = tmp_path / "gossipd.toml"
+            file.write_text(text)
+        dotted = {key.replace("__", "."): value for key, value in flags.items()}
+        return load_config(file, flags=dotted, environ=environ or {})
+
+    return make
+
+
+def problems_of(load, *args, **flags):
+    with pytest.raises(SchemaError) as caught:
+        load(*args, **flags)
+    return caught.value.problems
+
+
+def test_nothing_configured_gives_the_defaults(load):
+    config = load()
+    assert config == Config()
+    assert str(config.control_socket) == "/tmp/xdg/gossipd/control.sock"
+
+
+def test_a_flag_beats_a_variable_beats_the_file_beats_the_default(load):
+    file = '[node]\nname = "file"\nlog_level = "debug"\n[learner]\nthreads = 2\nnice = 1\n'
+    environ = {"GOSSIPD_NAME": "variable", "GOSSIPD_LEARNER_THREADS": "3"}
+    config = load(file, environ, node__name="flag")
+    assert config.node.name == "flag"
+    assert config.learner.threads == 3
+    assert config.learner.nice == 1
+    assert config.node.log_level == "debug"
+    assert config.overlay.profile == "lan"
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "read"),
+    [
+        ("GOSSIPD_DATA_DIR", "/srv/g", lambda c: c.node.data_dir == "/srv/g"),
+        ("GOSSIPD_NODE_DATA_DIR", "/srv/g", lambda c: c.node.data_dir == "/srv/g"),
+        ("GOSSIPD_LISTEN", "127.0.0.1:9", lambda c: c.overlay.listen == "127.0.0.1:9"),
+        ("GOSSIPD_SOCKET", "/run/g", lambda c: str(c.control_socket) == "/run/g"),
+        ("GOSSIPD_LEARNER_ENABLED", "false", lambda c: c.learner.enabled is False),
+        ("GOSSIPD_OVERLAY_JOIN", "ws://a:1, ws://b:2",
+         lambda c: c.overlay.join == ("ws://a:1", "ws://b:2")),
+    ],
+)  # fmt: skip
+def test_every_key_has_a_variable(load, variable, text, read):
+    assert read(load(None, {variable: text}))
+
+
+def test_variables_of_the_client_are_not_the_daemons_business(load):
+    load(None, {"GOSSIPD_URL": "x", "GOSSIPD_TIMEOUT": "x", "GOSSIPD_TOKEN_FILE": "x", "HOME": "/"})
+
+
+def test_every_problem_of_every_source_is_reported_at_once(load, tmp_path):
+    file = '[overlay]\nlisten = "nonsense"\nprofil = "lan"\n[learner]\nthreads = -1\n'
+    environ = {"GOSSIPD_LISTN": "x", "GOSSIPD_LEARNER_NICE": "lots"}
+    found = problems_of(load, file, environ, data__part="5/3", control__tcp="10.0.0.1:80")
+    path = str(tmp_path / "gossipd.toml")
+    assert {(p.source, p.key) for p in found} == {
+        (path, "overlay.listen"),
+        (path, "overlay.profil"),
+        (path, "learner.threads"),
+        ("environment", "GOSSIPD_LISTN"),
+        ("environment", "learner.nice"),
+        ("command line", "data.part"),
+        ("command line", "control.tcp"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("file", "environ", "hint"),
+    [
+        ("[overlay]\nprofil = 'lan'", {}, "did you mean 'profile'?"),
+        ("[ovrlay]\n", {}, "did you mean 'overlay'?"),
+        ("", {"GOSSIPD_LISTN": "x"}, "did you mean 'GOSSIPD_LISTEN'?"),
+        ("[node]\nlog_level = 'inf'", {}, "did you mean 'info'?"),
+    ],
+)
+def test_an_unknown_word_comes_with_a_suggestion(load, file, environ, hint):
+    (problem,) = problems_of(load, file, environ)
+    assert problem.hint == hint
+
+
+def test_a_missing_file_says_how_to_make_one(tmp_path):
+    with pytest.raises(SchemaError, match=r"no such file .*gossipd init"):
+        load_config(tmp_path / "none.toml", flags={}, environ={})
+
+
+@pytest.mark.parametrize("content", [b"= 3", b"\xff\xfe", b"[node\n"])
+def test_a_file_that_is_no_toml_is_a_problem_not_a_crash(tmp_path, content):
+    file = tmp_path / "bad.toml"
+    file.write_bytes(content)
+    with pytest.raises(SchemaError, match=re.escape(str(file))):
+        load_config(file, flags={}, environ={})
+
+
+def test_the_file_may_be_named_by_a_variable_and_a_flag_beats_it(tmp_path):
+    one, two = tmp_path / "one.toml", tmp_path / "two.toml"
+    one.write_text('[node]\nname = "one"')
+    two.write_text('[node]\nname = "two"')
+    environ = {"GOSSIPD_CONFIG": str(one)}
+    assert load_config(None, flags={}, environ=environ).node.name == "one"
+    assert load_config(two, flags={}, environ=environ).node.name == "two"
+
+
+def test_a_value_where_a_table_belongs_is_a_problem_even_when_a_variable_sets_a_key_of_it(load):
+    (problem,) = problems_of(load, "overlay = 3", {"GOSSIPD_LISTEN": "127.0.0.1:1"})
+    assert (problem.key, problem.hint) == ("overlay", "write [overlay]")
+
+
+@pytest.mark.parametrize("address", ["192.0.2.7:7400", "0.0.0.0:7400", "[::]:7400", "host:7400"])
+def test_listening_beyond_loopback_needs_insecure(load, address):
+    found = problems_of(load, overlay__listen=address, overlay__advertise=["ws://192.0.2.7:7400"])
+    assert [p.key for p in found] == ["overlay.listen"]
+    assert "--insecure" in found[0].hint
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:0", "[::1]:7400", "localhost:7400", "127.8.8.8:1"])
+def test_listening_on_loopback_needs_nothing(load, address):
+    assert load(overlay__listen=address).overlay.listen == address
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:7400", "[::]:7400"])
+def test_listening_on_every_address_needs_one_to_advertise(load, address):
+    flags = {"overlay__listen": address, "overlay__insecure": True}
+    (problem,) = problems_of(load, **flags)
+    assert "--advertise" in problem.hint
+    load(**flags, overlay__advertise=["ws://192.0.2.7:7400"])
+
+
+def test_no_more_addresses_are_advertised_than_a_record_holds(load):
+    (problem,) = problems_of(load, overlay__advertise=[f"ws://10.0.0.{i}:1" for i in range(9)])
+    assert problem.key == "overlay.advertise"
+    assert "8" in problem.message
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:1", "192.0.2.7:1", "example.org:1"])
+def test_the_control_port_is_loopback_only(load, address):
+    (problem,) = problems_of(load, control__tcp=address)
+    assert problem.key == "control.tcp"
+    assert "SSH" in problem.hint
+
+
+@pytest.mark.parametrize("address", ["noport", "http://a:1", "ws://a", "ws://a:99999", "ws://a:1/x"])
+def test_addresses_are_checked_wherever_they_stand(load, address):
+    found = problems_of(load, overlay__join=[address], overlay__advertise=[address])
+    assert {p.key for p in found} == {"overlay.join", "overlay.advertise"}
+    assert all("ws://host:port" in p.message for p in found)
+
+
+@pytest.mark.parametrize(
+    ("part", "meaning"), [("", (None, None)), ("1", (0, None)), ("3/20", (2, 20)), ("1/1", (0, 1))]
+)
+def test_a_part_is_counted_from_one(load, part, meaning):
+    assert load(data__part=part).own_part == meaning
+
+
+@pytest.mark.parametrize("part", ["0", "4/3", "0/3", "-1", "a", "1/", "/3", "1/2/3", "1.5"])
+def test_a_part_of_the_wrong_form_is_refused(load, part):
+    (problem,) = problems_of(load, data__part=part)
+    assert "3/20" in problem.hint
+
+
+def test_a_socket_path_that_the_kernel_would_refuse_is_refused_early(load):
+    fits = "/" + "d" * (MAX_SOCKET_PATH - len("/control.sock") - 1)
+    assert len(str(load(node__data_dir=fits).control_socket)) == MAX_SOCKET_PATH
+    (problem,) = problems_of(load, node__data_dir=fits + "d")
+    assert problem.key == "control.socket"
+    assert "shorter --data-dir" in problem.hint
+
+
+@pytest.mark.parametrize("name", ["x" * 65, "two\nlines"])
+def test_a_name_is_printable_and_short(load, name):
+    (problem,) = problems_of(load, node__name=name)
+    assert problem.key == "node.name"
+
+
+@pytest.mark.parametrize(
+    ("flags", "key"),
+    [
+        ({"data__source": "foldr:/x"}, "data.source"),
+        ({"data__source": "folder:"}, "data.source"),
+        ({"learner__allow": ["os.system"]}, "learner.allow"),
+    ],
+)
+def test_sources_and_allowed_code_have_a_form(load, flags, key):
+    (problem,) = problems_of(load, **flags)
+    assert problem.key == key
+
+
+def test_the_written_configuration_is_the_default_when_uncommented(load):
+    text = commented_toml(Config, heading="A heading.\nOf two lines.")
+    assert tomllib.loads(text) == {k: {} for k in ("node", "overlay", "control", "learner", "data")}
+    bare = re.sub(r"(?m)^# (?=\w+ = )", "", text)
+    assert "listen = " in bare
+    assert load(bare) == Config()

@@ -1,0 +1,114 @@
+import dataclasses
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from daemon.jobs import JobBoard, JobRejected
+from learner.job import Data, Job, Model
+
+FOREIGN = Job(name="foreign", model=Model("zoo.models:build"))
+JOBS = [Job(name=f"job {i}", seed=i) for i in range(4)]
+
+
+def submit(board, job):
+    posted = board.proposal(job)
+    assert board.post(posted)
+    return posted
+
+
+def hear(board, version, job):
+    return board.hear(version, job.to_json())
+
+
+def test_an_empty_board_ranks_below_everything():
+    board = JobBoard(())
+    assert (board.posted, board.rank) == (None, (0, ""))
+    assert hear(board, 1, Job()).version == 1
+
+
+def test_the_higher_version_wins():
+    board = JobBoard(())
+    hear(board, 2, JOBS[0])
+    assert hear(board, 1, JOBS[1]) is None
+    assert hear(board, 3, JOBS[1]).job == JOBS[1]
+    assert hear(board, 3, JOBS[1]) is None
+
+
+def test_at_equal_versions_the_higher_digest_wins():
+    low, high = sorted(JOBS[:2], key=lambda job: job.digest)
+    board = JobBoard(())
+    hear(board, 1, low)
+    assert hear(board, 1, high).job == high
+    assert hear(board, 1, low) is None
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 3), st.sampled_from(JOBS)), min_size=1, max_size=6),
+    st.randoms(),
+)
+def test_any_order_of_hearing_gives_the_same_board(offers, random):
+    boards = []
+    for _ in range(2):
+        random.shuffle(offers)
+        board = JobBoard(())
+        for version, job in offers:
+            hear(board, version, job)
+        boards.append(board.posted)
+    assert boards[0] == boards[1]
+    assert boards[0].rank == max((version, job.digest) for version, job in offers)
+
+
+def test_a_submitted_job_outranks_what_is_in_force():
+    board = JobBoard(())
+    hear(board, 7, JOBS[0])
+    posted = submit(board, JOBS[1])
+    assert (posted.version, board.posted) == (8, posted)
+    assert posted.run == f"8-{JOBS[1].digest}"
+
+
+def test_the_same_job_submitted_twice_is_two_runs():
+    board = JobBoard(())
+    assert submit(board, JOBS[0]).run != submit(board, JOBS[0]).run
+
+
+def test_a_proposal_is_not_in_force_and_loses_against_what_came_meanwhile():
+    board = JobBoard(())
+    proposed = board.proposal(JOBS[0])
+    assert board.posted is None
+    hear(board, 2, JOBS[1])
+    assert not board.post(proposed)
+    assert board.rank == (2, JOBS[1].digest)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"model": 3}', '{"nmae": "x"}', "x" * 20_000])
+def test_what_is_no_job_is_rejected_and_changes_nothing(text):
+    board = JobBoard(())
+    before = submit(board, Job())
+    with pytest.raises(JobRejected):
+        board.hear(99, text)
+    assert board.posted == before
+
+
+@pytest.mark.parametrize(
+    "job", [FOREIGN, Job(data=Data("zoo.data:load")), dataclasses.replace(FOREIGN, seed=3)]
+)
+def test_a_job_from_the_network_that_names_code_is_taken_but_not_run(job):
+    board = JobBoard(("other.models:build",))
+    posted = hear(board, 1, job)
+    assert board.posted == posted
+    assert job.code_references()[0] in posted.refused
+    assert "learner.allow" in posted.refused
+
+
+def test_allowed_code_and_the_owners_own_jobs_run():
+    assert hear(JobBoard(("zoo.models:build",)), 1, FOREIGN).refused == ""
+    assert submit(JobBoard(()), FOREIGN).refused == ""
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_restored_job_is_trusted_if_it_was_the_owners(own):
+    board = JobBoard(())
+    board.restore(4, FOREIGN.to_json(), own=own)
+    assert board.rank == (4, FOREIGN.digest)
+    assert (board.posted.refused == "") is own

@@ -1,0 +1,198 @@
+import itertools
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from overlay.dialling import Dialler
+from overlay.effects import Dial
+from overlay.membership import Membership
+from overlay.profile import PROFILES
+from overlay.records import State
+
+LAN = PROFILES["lan"]
+SEED = "ws://seed:1"
+
+
+class Desk:
+    """A dialler of the member in the middle, its table, and the ids around it."""
+
+    def __init__(self, member, seed=0, now=0.0):
+        five = sorted((member(n) for n in range(5)), key=lambda record: record.peer_id)
+        self.low, self.lower, self.me, self.high, self.higher = five
+        self.table = Membership(self.me)
+        for record in five:
+            self.table.merge(record, 0.0)
+        self.dialler = Dialler(self.table, LAN, random.Random(seed), now)
+
+    def due(self, *missing, alone=False, now):
+        dials = self.dialler.due([m.peer_id for m in missing], alone=alone, now=now)
+        assert self.dialler.wake_at() > now
+        return [dial.target for dial in dials]
+
+
+@pytest.fixture
+def desk(member):
+    return Desk(member)
+
+
+def test_a_higher_neighbour_is_dialled_at_once_and_a_lower_one_after_a_courtesy(desk):
+    assert desk.due(desk.high, desk.low, now=0.0) == [desk.high.peer_id]
+    wait = desk.dialler.wake_at()
+    assert 0.5 * LAN.courtesy_s <= wait <= 1.5 * LAN.courtesy_s
+    assert desk.due(desk.high, desk.low, now=wait) == [desk.low.peer_id]
+
+
+def test_a_dial_names_the_member_and_all_its_addresses(desk):
+    (dial,) = desk.dialler.due([desk.high.peer_id], alone=False, now=0.0)
+    assert dial == Dial(desk.high.peer_id, desk.high.addresses)
+
+
+def test_one_target_is_dialled_once_at_a_time(desk):
+    desk.due(desk.high, now=0.0)
+    assert desk.dialler.in_flight(desk.high.peer_id)
+    assert desk.due(desk.high, now=0.1) == []
+    assert desk.due(desk.high, now=0.9) == []
+
+
+def test_failures_back_off_exponentially_within_the_jitter_up_to_a_limit(desk):
+    now, waits = 0.0, []
+    target = desk.high.peer_id
+    for _ in range(9):
+        assert target in desk.due(desk.high, now=now)
+        desk.dialler.failed(target, now)
+        attempt = desk.dialler._attempts[target]
+        waits.append(attempt.at - now)
+        assert desk.due(desk.high, now=attempt.at - 1e-3) == []
+        now = attempt.at
+    plain = [min(LAN.redial_first_s * 2**n, LAN.redial_last_s) for n in range(9)]
+    assert all(0.5 * p <= w <= 1.5 * p for w, p in zip(waits, plain, strict=True))
+    assert len({w / p for w, p in zip(waits, plain, strict=True)}) == 9
+
+
+def test_a_link_ends_the_back_off(desk):
+    target = desk.high.peer_id
+    for now in (0.0, 10.0, 20.0):
+        desk.due(desk.high, now=now)
+        desk.dialler.failed(target, now)
+    desk.dialler.linked(target, "")
+    assert desk.due(desk.high, now=20.1) == [target]
+
+
+def test_a_lost_link_is_dialled_at_once_whoever_is_lower(desk):
+    desk.dialler.lost(desk.low.peer_id, 5.0)
+    assert desk.due(desk.low, now=5.0) == [desk.low.peer_id]
+
+
+def test_who_is_no_longer_wanted_is_forgotten(desk):
+    desk.due(desk.low, now=0.0)
+    desk.due(now=0.1)
+    assert desk.dialler._attempts == {}
+
+
+def test_a_member_without_addresses_is_never_dialled(desk, member):
+    mute = member(99, addresses=())
+    desk.table.merge(mute, 0.0)
+    desk.dialler.lost(mute.peer_id, 0.0)
+    for now in (0.0, 1.0, 20.0):
+        assert desk.due(mute, now=now) == []
+    desk.table.merge(member(99, addresses=(), state=State.DEAD), 0.0)
+    assert desk.due(mute, now=60.0) == []
+
+
+def test_seeds_are_dialled_while_alone_with_back_off(desk):
+    desk.dialler.ask(SEED, 0.0)
+    assert desk.due(alone=True, now=0.0) == [SEED]
+    assert desk.due(alone=True, now=2.0) == []  # still under way
+    desk.dialler.failed(SEED, 2.0)
+    assert desk.due(alone=True, now=2.0 + 0.4 * LAN.redial_first_s) == []
+    assert desk.due(alone=True, now=2.0 + 1.5 * LAN.redial_first_s) == [SEED]
+
+
+def test_a_seed_is_dialled_once_when_asked_even_with_company(desk):
+    desk.dialler.ask(SEED, 0.0)
+    assert desk.due(alone=False, now=0.0) == [SEED]
+    desk.dialler.failed(SEED, 0.1)
+    assert all(desk.due(alone=False, now=float(now)) == [] for now in range(1, 100))
+    desk.dialler.ask(SEED, 100.0)
+    assert desk.due(alone=False, now=100.0) == [SEED]
+
+
+def test_who_is_alone_again_returns_to_the_seeds(desk):
+    desk.dialler.ask(SEED, 0.0)
+    desk.due(alone=True, now=0.0)
+    desk.dialler.linked(desk.high.peer_id, SEED)
+    assert desk.due(alone=False, now=50.0) == []
+    assert desk.due(alone=True, now=50.0 + LAN.heal_s) == [SEED]
+
+
+def test_one_of_the_dead_is_tried_now_and_then(desk, member):
+    dead = [member(n, state=State.DEAD) for n in range(100, 104)]
+    for record in dead:
+        desk.table.merge(record, 0.0)
+    now, tries = 0.0, []
+    while len(tries) < 60:
+        now = desk.dialler.wake_at()
+        dials = desk.due(now=now)
+        for target in dials:
+            tries.append((now, target))
+            desk.dialler.failed(target, now)
+    assert {target for _, target in tries} == {record.peer_id for record in dead}
+    gaps = [b - a for (a, _), (b, _) in itertools.pairwise(tries)]
+    assert all(0.5 * LAN.heal_s <= gap <= 1.5 * LAN.heal_s for gap in gaps)
+
+
+def test_the_dead_at_whose_address_a_live_member_answers_are_not_tried(desk, member):
+    desk.table.merge(member(100, state=State.DEAD, addresses=desk.high.addresses), 0.0)
+    assert all(desk.due(now=float(now)) == [] for now in range(100))
+
+
+def test_a_link_that_broke_at_once_is_dialled_after_a_wait(desk):
+    desk.dialler.broken(desk.high.peer_id, 5.0)
+    wait = desk.dialler._attempts[desk.high.peer_id].at - 5.0
+    assert 0.5 * LAN.redial_first_s <= wait <= 1.5 * LAN.redial_first_s
+    assert desk.due(desk.high, now=5.0) == []
+    assert desk.due(desk.high, now=5.0 + wait) == [desk.high.peer_id]
+
+
+def test_the_left_are_not_tried(desk, member):
+    desk.table.merge(member(100, state=State.LEFT), 0.0)
+    assert all(desk.due(now=float(now)) == [] for now in range(100))
+
+
+@given(
+    seed=st.integers(0, 999),
+    steps=st.lists(
+        st.tuples(
+            st.sampled_from(["wait", "due", "alone", "lost", "fail", "link", "ask", "mute", "die"]),
+            st.integers(0, 4),
+            st.floats(0.0, 3.0),
+        ),
+        max_size=30,
+    ),
+)
+def test_after_every_decision_the_next_one_lies_in_the_future(member, seed, steps):
+    desk, now = Desk(member, seed), 0.0
+    others = [desk.low, desk.lower, desk.high, desk.higher, member(7, addresses=())]
+    desk.table.merge(others[-1], 0.0)
+    for word, number, seconds in steps:
+        who = others[number].peer_id
+        now += seconds
+        match word:
+            case "lost":
+                desk.dialler.lost(who, now)
+            case "fail":
+                desk.dialler.failed(who, now)
+                desk.dialler.failed(SEED, now)
+            case "link":
+                desk.dialler.linked(who, who)
+            case "ask":
+                desk.dialler.ask(SEED, now)
+            case "mute":
+                desk.table.merge(member(0, incarnation=9, addresses=()), now)
+            case "die":
+                desk.table.merge(member(number, state=State.DEAD), now)
+            case "wait":
+                now = max(now, desk.dialler.wake_at())
+        desk.due(*others[: number + 1], alone=word == "alone", now=now)

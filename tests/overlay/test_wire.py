@@ -1,0 +1,183 @@
+import tracemalloc
+
+import msgpack
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from overlay import wire
+from overlay.codec import WireError
+from overlay.identity import new_id
+from overlay.records import MAX_ADDRESSES, MAX_NAME, Record, State
+
+ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+
+ids = st.text(ALPHABET, min_size=52, max_size=52)
+networks = ids | st.just("")
+tokens = st.binary(min_size=16, max_size=16)
+digests = st.integers(0, 2**64 - 1)
+incarnations = st.integers(0, 2**53 - 1)
+texts = st.text(st.characters(codec="utf-8"), max_size=64)
+numbers = st.integers(-(2**63), 2**63)
+records = st.builds(
+    Record,
+    peer_id=ids,
+    name=texts.filter(str.isprintable),
+    addresses=st.lists(texts, max_size=MAX_ADDRESSES).map(tuple),
+    incarnation=incarnations,
+    state=st.sampled_from(State),
+    learner=st.booleans(),
+    part=st.integers(-1, 2**31 - 1),
+)
+pages = st.lists(records, max_size=4).map(tuple)
+
+CONTROL_MESSAGES = st.one_of(
+    st.builds(wire.Hello, numbers, networks, records, tokens, tokens, digests),
+    st.builds(wire.Welcome, ids, records, tokens, digests),
+    st.builds(wire.Refuse, texts, texts),
+    st.builds(wire.Heartbeat, digests),
+    st.builds(wire.Update, pages),
+    st.builds(wire.Evidence, ids, incarnations, ids, st.booleans()),
+    st.builds(wire.SyncRequest),
+    st.builds(wire.SyncPage, pages),
+    st.builds(wire.Note, st.binary(max_size=512)),
+)
+DATA_MESSAGES = st.one_of(
+    st.builds(wire.DataHello, tokens),
+    st.builds(wire.DataWelcome),
+    st.builds(wire.Want, numbers, texts, texts, numbers),
+    st.builds(
+        wire.Offer,
+        numbers, numbers, texts, st.integers(0, 2**40 - 1), st.integers(0, 2**53 - 1), tokens,
+    ),
+    st.builds(wire.Decline, numbers, texts),
+    st.builds(wire.Accept, numbers),
+    st.builds(wire.Chunk, numbers, numbers, st.integers(0, 2**32 - 1), st.binary(max_size=512)),
+    st.builds(wire.Again, numbers, numbers),
+    st.builds(wire.Finish, numbers),
+)  # fmt: skip
+CODECS = pytest.mark.parametrize("codec", [wire.CONTROL, wire.DATA], ids=["control", "data"])
+
+
+def decodes_or_wire_error(codec, data):
+    try:
+        message = codec.decode(data)
+    except WireError:
+        return
+    assert codec.decode(codec.encode(message)) == message
+
+
+@given(CONTROL_MESSAGES)
+def test_every_control_message_survives_the_wire(message):
+    assert wire.CONTROL.decode(wire.CONTROL.encode(message)) == message
+
+
+@given(DATA_MESSAGES)
+def test_every_data_message_survives_the_wire(message):
+    assert wire.DATA.decode(wire.DATA.encode(message)) == message
+
+
+def test_a_full_chunk_fits_a_data_message():
+    chunk = wire.Chunk(2**63, 2**40, 2**32 - 1, bytes(wire.CHUNK_BYTES))
+    assert wire.DATA.decode(wire.DATA.encode(chunk)) == chunk
+
+
+def test_a_record_at_its_limits_fits_a_control_message(member):
+    record = member(0, name="𝄞" * MAX_NAME, addresses=("𝄞" * 256,) * MAX_ADDRESSES)
+    assert wire.CONTROL.decode(wire.CONTROL.encode(wire.Update((record,)))).records == (record,)
+
+
+@CODECS
+@given(data=st.binary(max_size=200))
+def test_arbitrary_bytes_give_a_wire_error_and_nothing_else(codec, data):
+    decodes_or_wire_error(codec, data)
+
+
+values = st.recursive(
+    st.none() | st.booleans() | numbers | st.floats() | texts | st.binary(max_size=40) | ids,
+    lambda inner: st.lists(inner, max_size=8) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=20,
+)
+tags = st.sampled_from(
+    ["hello", "welcome", "refuse", "hb", "update", "evidence", "sync?", "sync", "note",
+     "want", "offer", "decline", "accept", "chunk", "again", "finish"]
+)  # fmt: skip
+
+
+@CODECS
+@given(tag=tags, fields=st.lists(values, max_size=7))
+def test_well_formed_msgpack_of_any_shape_gives_a_wire_error_and_nothing_else(codec, tag, fields):
+    decodes_or_wire_error(codec, msgpack.packb([tag, *fields]))
+
+
+@given(message=CONTROL_MESSAGES, at=st.integers(0, 10_000), byte=st.integers(0, 255))
+def test_a_changed_byte_gives_another_message_or_a_wire_error(message, at, byte):
+    data = bytearray(wire.CONTROL.encode(message))
+    data[at % len(data)] = byte
+    decodes_or_wire_error(wire.CONTROL, bytes(data))
+
+
+@given(message=CONTROL_MESSAGES, keep=st.integers(0, 10_000))
+def test_a_truncated_control_message_is_refused(message, keep):
+    data = wire.CONTROL.encode(message)
+    with pytest.raises(WireError):
+        wire.CONTROL.decode(data[: keep % len(data)])
+
+
+@given(message=DATA_MESSAGES, keep=st.integers(0, 10_000))
+def test_a_truncated_data_message_is_refused(message, keep):
+    data = wire.DATA.encode(message)
+    with pytest.raises(WireError):
+        wire.DATA.decode(data[: keep % len(data)])
+
+
+def test_a_bomb_of_nested_empty_lists_is_refused_and_stays_small():
+    row = b"\xdc\x03\xff" + b"\x90" * 1023  # 1023 empty lists, just under the limit of items
+    bomb = b"\xdc\x00\x3f" + row * 63
+    assert 60_000 < len(bomb) <= wire.MAX_CONTROL_BYTES
+    tracemalloc.start()
+    with pytest.raises(WireError):
+        wire.CONTROL.decode(bomb)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8_000_000
+
+
+@CODECS
+@pytest.mark.parametrize("level", [b"\x91", b"\x92\xc0", b"\x81\xa1a"])
+def test_a_depth_bomb_of_64_kib_is_refused(codec, level):
+    with pytest.raises(WireError):
+        codec.decode((level * wire.MAX_CONTROL_BYTES)[: wire.MAX_CONTROL_BYTES - 1] + b"\x90")
+
+
+@CODECS
+def test_more_than_the_limit_is_refused_whatever_it_is(codec):
+    with pytest.raises(WireError, match="over the limit"):
+        codec.decode(bytes(wire.MAX_DATA_BYTES + 1))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda who: wire.Hello(1, "short", who, bytes(16), bytes(16), 0),
+        lambda who: wire.Hello(1, "", who, bytes(15), bytes(16), 0),
+        lambda who: wire.Hello(1, "", who, bytes(16), bytes(17), 0),
+        lambda who: wire.Hello(1, "", who, bytes(16), bytes(16), -1),
+        lambda who: wire.Welcome("", who, bytes(16), 0),
+        lambda who: wire.Welcome(new_id(), who, b"", 0),
+        lambda who: wire.Heartbeat(2**64),
+        lambda who: wire.Heartbeat(-1),
+        lambda who: wire.Evidence("", 0, who.peer_id, True),
+        lambda who: wire.Evidence(who.peer_id, 0, "x" * 52 + "\n", True),
+        lambda who: wire.Evidence(who.peer_id, -1, who.peer_id, True),
+        lambda who: wire.Evidence(who.peer_id, 2**53, who.peer_id, True),
+        lambda who: wire.DataHello(b"short"),
+        lambda who: wire.Offer(1, 1, "layout", -1, 0, bytes(16)),
+        lambda who: wire.Offer(1, 1, "layout", 2**40, 0, bytes(16)),
+        lambda who: wire.Offer(1, 1, "layout", 0, -1, bytes(16)),
+        lambda who: wire.Offer(1, 1, "layout", 0, 0, bytes(15)),
+    ],
+)
+def test_values_out_of_range_cannot_be_built(make, member):
+    with pytest.raises(ValueError):
+        make(member(0))
