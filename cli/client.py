@@ -39,12 +39,14 @@ class Target:
         """A connected stream socket. Raises ControlError."""
         try:
             if self.url:
-                parts = urlsplit(self.url)
-                address = (parts.hostname or "127.0.0.1", parts.port or 80)
-                return socket.create_connection(address, timeout=self.timeout_s)
+                return socket.create_connection(self._tcp_address(), timeout=self.timeout_s)
             sock = socket.socket(socket.AF_UNIX)
-            sock.settimeout(self.timeout_s)
-            sock.connect(str(self.socket_path))
+            try:
+                sock.settimeout(self.timeout_s)
+                sock.connect(str(self.socket_path))
+            except BaseException:
+                sock.close()
+                raise
         except TimeoutError:
             raise self.too_slow() from None
         except PermissionError:
@@ -55,6 +57,16 @@ class Target:
             hint = "is gossipd running? start it with 'gossipd start', or name its --data-dir"
             raise ControlError(UNREACHABLE, f"no daemon at {where} ({error}); {hint}") from None
         return sock
+
+    def _tcp_address(self) -> tuple[str, int]:
+        try:
+            parts = urlsplit(self.url)
+            host, port = parts.hostname, parts.port or 80
+        except ValueError:
+            host, port = None, 0
+        if not host:
+            raise ControlError(USAGE, f"{self.url!r} is no address; write http://127.0.0.1:PORT")
+        return host, port
 
     def headers(self) -> dict[str, str]:
         """The headers of a request, with the token where one is needed."""
@@ -85,17 +97,21 @@ class _Connection(http.client.HTTPConnection):
 def call(target: Target, method: str, params: dict[str, Any] | list[Any] | None = None) -> Any:
     """The result of one method. Raises ControlError, also for an error response."""
     request = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params or {}}
-    response = json.loads(post(target, json.dumps(request)))
-    if "error" in response:
-        error = response["error"]
-        raise ControlError(REFUSED, error["message"], error.get("data"))
-    return response["result"]
+    text = post(target, json.dumps(request))
+    try:
+        response = json.loads(text)
+        if "error" in response:
+            error = response["error"]
+            raise ControlError(REFUSED, error["message"], error.get("data"))
+        return response["result"]
+    except (ValueError, TypeError, KeyError):
+        raise ControlError(UNREACHABLE, "who answers there is no gossipd") from None
 
 
 def post(target: Target, body: str) -> str:
     """The response text to a raw JSON-RPC request text. Raises ControlError."""
-    connection = _Connection(target.connect())
     headers = {"Content-Type": "application/json", **target.headers()}
+    connection = _Connection(target.connect())
     try:
         connection.request("POST", "/rpc", body=body.encode(), headers=headers)
         response = connection.getresponse()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -23,24 +24,24 @@ def follow(target: Target, *, prefix: str, since: int | None) -> Iterator[dict[s
     """Events as they happen, until the daemon goes. Raises ControlError."""
     headers = target.headers()
     host = headers.pop("Host")
-    socket = Websocket(target, host, headers)
     params = {"prefix": prefix, **({} if since is None else {"since": since})}
     request = {"jsonrpc": "2.0", "id": 1, "method": "events.subscribe", "params": params}
-    socket.send(json.dumps(request))
-    for text in socket:
-        message = json.loads(text)
-        if "error" in message:
-            raise ControlError(REFUSED, message["error"]["message"])
-        if message.get("method") == "event":
-            yield message["params"]
+    with contextlib.closing(Websocket(target, host, headers)) as socket:
+        socket.send(json.dumps(request))
+        for text in socket:
+            message = json.loads(text)
+            if "error" in message:
+                raise ControlError(REFUSED, message["error"]["message"])
+            if message.get("method") == "event":
+                yield message["params"]
 
 
 class Websocket:
     """A blocking client websocket of text messages."""
 
     def __init__(self, target: Target, host: str, headers: dict[str, str]) -> None:
+        self._target = target
         self._socket = target.connect()
-        self._socket.settimeout(None)
         self._state = WSConnection(ConnectionType.CLIENT)
         extra = [(name.encode(), value.encode()) for name, value in headers.items()]
         self._socket.sendall(self._state.send(Request(host, "/rpc", extra_headers=extra)))
@@ -50,8 +51,13 @@ class Websocket:
         while True:
             for event in self._events():
                 if isinstance(event, AcceptConnection):
+                    self._socket.settimeout(None)  # the next event may be hours away
                     self._socket.sendall(self._state.send(TextMessage(text)))
                     return
+
+    def close(self) -> None:
+        """Hang up."""
+        self._socket.close()
 
     def __iter__(self) -> Iterator[str]:
         text = ""
@@ -66,7 +72,12 @@ class Websocket:
                     return
 
     def _events(self) -> list[Any]:
-        data = self._socket.recv(65536)
+        try:
+            data = self._socket.recv(65536)
+        except TimeoutError:
+            raise self._target.too_slow() from None
+        except OSError as error:
+            raise ControlError(UNREACHABLE, f"the daemon hung up: {error}") from None
         if not data:
             raise ControlError(UNREACHABLE, "the daemon hung up")
         self._state.receive_data(data)

@@ -20,6 +20,7 @@ from cli import views
 from cli.client import USAGE, ControlError, Target, call, post
 
 Arguments = argparse.Namespace
+MAX_TIMEOUT_S = 1e6  # what a socket takes is not much more
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -111,8 +112,15 @@ def _add_groups(add: Any, commands: Any) -> None:
 
 def _watchable(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--watch", type=float, nargs="?", const=2.0, metavar="S", help="again every S seconds"
+        "--watch", type=_period, nargs="?", const=2.0, metavar="S", help="again every S seconds"
     )
+
+
+def _period(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds <= MAX_TIMEOUT_S:
+        raise argparse.ArgumentTypeError(f"{text} is no period in seconds")
+    return seconds
 
 
 def _target(arguments: Arguments) -> Target:
@@ -125,11 +133,15 @@ def _target(arguments: Arguments) -> Target:
     from_environment = None if arguments.data_dir else environ.get("GOSSIPD_SOCKET")
     socket = arguments.socket or from_environment or Path(data_dir) / "control.sock"
     token_file = arguments.token_file or environ.get("GOSSIPD_TOKEN_FILE")
-    timeout = arguments.timeout or environ.get("GOSSIPD_TIMEOUT") or 30.0
+    timeout = arguments.timeout
+    if timeout is None:
+        timeout = environ.get("GOSSIPD_TIMEOUT") or 30.0
     try:
         timeout_s = float(timeout)
     except ValueError:
         raise ControlError(USAGE, f"GOSSIPD_TIMEOUT={timeout!r} is no number") from None
+    if not 0 < timeout_s <= MAX_TIMEOUT_S:
+        raise ControlError(USAGE, f"a timeout of {timeout_s:g} s is not possible")
     return Target(
         socket_path=Path(socket),
         url=arguments.url or environ.get("GOSSIPD_URL", ""),
@@ -188,7 +200,7 @@ def _events(target: Target, arguments: Arguments) -> None:
 def _submit(target: Target, arguments: Arguments) -> None:
     try:
         text = arguments.file.read_text()
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise ControlError(USAGE, f"cannot read the job: {error}") from None
     _present(lambda: call(target, "job.submit", {"toml": text}), views.plain, arguments)
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from typing import Any
 
 DASH = "–"
+# A number, alone or with a unit after a space.
+NUMBER = re.compile(r"-?\d+(\.\d+)?(e[-+]?\d+)?(\s|$)")
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -70,4 +73,4 @@ def clock(at: float) -> str:
 def _numeric(cell: Any) -> bool:
     if cell is None or isinstance(cell, (int, float)):
         return True
-    return str(cell).split(" ")[0].replace(".", "").replace("-", "").isdigit()
+    return bool(NUMBER.match(str(cell)))

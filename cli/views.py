@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
 from typing import Any
 
-from cli.render import clock, duration, number, pairs, percent, size, table
+from cli.render import DASH, clock, duration, number, pairs, percent, size, table
 
 SHORT = 8
 
@@ -40,7 +42,7 @@ def figures(train: dict[str, Any]) -> list[tuple[str, Any]]:
         ("data part", train["part"]),
         ("samples", train["samples"] or None),
         ("loss", number(train["loss"])),
-        ("accuracy", f"{before} before mixing, {after} after" if after else None),
+        ("accuracy", f"{before or DASH} before mixing, {after} after" if after else None),
         ("consensus", number(train["consensus_distance"], 3)),
         ("round time", f"{train['round_s']:.3f} s" if train["round_s"] else None),
     ]
@@ -144,10 +146,17 @@ def _toml(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{k} = {_toml(v)}" for k, v in value.items()) + "}"
+        return "{" + ", ".join(f"{_key(k)} = {_toml(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(_toml(item) for item in value) + "]"
-    return f'"{value}"' if isinstance(value, str) else str(value)
+    if isinstance(value, str):
+        # TOML's basic strings are JSON's, but for the delete character.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return str(value)
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else _toml(name)
 
 
 def event(item: dict[str, Any]) -> str:

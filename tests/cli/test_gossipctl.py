@@ -10,8 +10,6 @@ from cli import gossipctl
 from learner.job import Job
 from learner.schema import as_table
 
-TRAIN = {"round": 1, "rounds": 2}
-
 
 @pytest.fixture
 def answers(daemon, status, members, train_status):
@@ -31,7 +29,7 @@ def answers(daemon, status, members, train_status):
         "train.stop": {"state": "stopped"},
         "train.pause": {"paused": True},
         "train.resume": {"paused": False},
-        "job.show": {"version": 1, "digest": "d", "refused": "", "job": as_table(Job())},
+        "job.show": {"version": 1, "digest": "d", "refused": "", "job": json.loads(json.dumps(as_table(Job())))},
         "job.submit": {"version": 2, "digest": "e", "run": "2-e"},
         "model.evaluate": {"round": 7, "accuracy": 0.93, "test_loss": 0.2, "samples": 360},
         "model.export": {"path": "/x", "size_bytes": 3},

@@ -31,7 +31,7 @@ def started(monkeypatch):
     """What `gossipd start` would run: (config, job), instead of running it."""
     seen = []
 
-    async def fake(config, job, ready):
+    async def fake(config, job, ready, read_config):
         seen.append((config, job))
         me = SimpleNamespace(addresses=("ws://127.0.0.1:7400",))
         table = SimpleNamespace(me=me)
@@ -151,7 +151,7 @@ def test_ready_is_said_to_people_and_to_scripts(run, started):
 
 @pytest.mark.parametrize("error", [AlreadyRunning("in use"), StartFailed("no room")])
 def test_a_daemon_that_cannot_start_says_why(run, started, monkeypatch, error):
-    async def fail(config, job, ready):
+    async def fail(config, job, ready, read_config):
         raise error
 
     monkeypatch.setattr(node, "run_node", fail)

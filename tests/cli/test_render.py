@@ -22,7 +22,7 @@ def test_what_reads_as_a_number_stands_to_the_right(cell):
     assert render.table(("A WIDE HEADING",), [(cell,)]).splitlines()[1] == cell.rjust(14)
 
 
-@pytest.mark.parametrize("cell", ["alive", "", "ws://127.0.0.1:1", "10:20:30"])
+@pytest.mark.parametrize("cell", ["alive", "x 1", "ws://127.0.0.1:1", "10:20:30"])
 def test_words_stand_to_the_left(cell):
     assert render.table(("A WIDE HEADING",), [(cell,)]).splitlines()[1] == cell
 
