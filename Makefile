@@ -20,6 +20,7 @@ test: $(INSTALLED)
 	$(BIN)/python -m pytest
 
 $(INSTALLED): pyproject.toml | check-python
+	@echo "installing into $(VENV): a minute or two"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install $(PIP_ARGS) --quiet --disable-pip-version-check --editable ".[dev]"
 	touch $(INSTALLED)

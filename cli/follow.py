@@ -86,6 +86,7 @@ class Websocket:
             if isinstance(event, RejectConnection):
                 raise ControlError(NOT_ALLOWED, "the daemon refused the event stream")
             if isinstance(event, Ping):
-                self._socket.sendall(self._state.send(event.response()))
+                with contextlib.suppress(OSError):  # a lost daemon is the reader's to report
+                    self._socket.sendall(self._state.send(event.response()))
             events.append(event)
         return events

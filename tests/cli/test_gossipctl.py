@@ -1,5 +1,6 @@
 import io
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -29,7 +30,10 @@ def answers(daemon, status, members, train_status):
         "train.stop": {"state": "stopped"},
         "train.pause": {"paused": True},
         "train.resume": {"paused": False},
-        "job.show": {"version": 1, "digest": "d", "refused": "", "job": json.loads(json.dumps(as_table(Job())))},
+        "job.show": {
+            "version": 1, "digest": "d", "refused": "",
+            "job": json.loads(json.dumps(as_table(Job()))),
+        },
         "job.submit": {"version": 2, "digest": "e", "run": "2-e"},
         "model.evaluate": {"round": 7, "accuracy": 0.93, "test_loss": 0.2, "samples": 360},
         "model.export": {"path": "/x", "size_bytes": 3},
@@ -197,6 +201,7 @@ def test_refused_by_the_daemon_is_1_and_json_says_it_too(ctl, daemon, data_dir):
     ],
 )
 def test_wrong_usage_is_2(ctl, answers, data_dir, line):
+    (data_dir / "control.token").write_text("t")
     code, out, err = ctl("--data-dir", data_dir, *line.split())
     assert (code, out) == (2, "")
     assert "gossipctl" in err
@@ -240,6 +245,18 @@ def test_no_answer_in_time_is_5(ctl, tmp_path):
         silent.listen()
         code, _, err = ctl("--data-dir", tmp_path, "--timeout", "0.05", "status")
     assert (code, err) == (5, "gossipctl: no answer within 0.05 s\n")
+
+
+def test_a_reader_that_hangs_up_ends_it_quietly(answers, data_dir):
+    command = [sys.executable, "-m", "cli.gossipctl", "--data-dir", str(data_dir)]
+    command += ["status", "--watch", "0.01"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as client:
+        assert "aaaaaaaa (host)" in client.stdout.readline()
+        client.stdout.close()
+        assert client.stderr.read() == ""
+        assert client.wait(10) == -signal.SIGPIPE
 
 
 # Where the daemon is.

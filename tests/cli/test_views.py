@@ -100,14 +100,24 @@ def test_train_status_lists_the_neighbours(train_status):
     ],
 )
 def test_a_shown_job_can_be_submitted_again(job):
-    answer = {"version": 2, "digest": "d", "refused": "", "job": json.loads(json.dumps(as_table(job)))}
+    answer = {
+        "version": 2,
+        "digest": "d",
+        "refused": "",
+        "job": json.loads(json.dumps(as_table(job))),
+    }
     text = views.job(answer)
     assert text.startswith("# version 2, digest d\n")
     assert job_from_toml(text, source="shown") == job
 
 
 def test_a_job_that_is_not_run_here_says_why():
-    answer = {"version": 2, "digest": "d", "refused": "not allowed", "job": json.loads(json.dumps(as_table(Job())))}
+    answer = {
+        "version": 2,
+        "digest": "d",
+        "refused": "not allowed",
+        "job": json.loads(json.dumps(as_table(Job()))),
+    }
     assert "# NOT RUN HERE: not allowed" in views.job(answer)
     tomllib.loads(views.job(answer))
 

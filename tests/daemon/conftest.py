@@ -248,7 +248,7 @@ class Peer:
     async def until(self, condition, within_s=300.0):
         """Wait, in virtual time and not for ever, until something holds."""
         with trio.move_on_after(within_s):
-            while not condition():
+            while not condition():  # noqa: ASYNC110  (of any part, in virtual time)
                 await trio.sleep(0.05)
             return
         shown = [(event.kind, event.data) for event in self.events.since(0)[-12:]]

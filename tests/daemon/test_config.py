@@ -162,7 +162,9 @@ def test_the_control_port_is_loopback_only(load, address):
     assert "SSH" in problem.hint
 
 
-@pytest.mark.parametrize("address", ["noport", "http://a:1", "ws://a", "ws://a:99999", "ws://a:1/x"])
+@pytest.mark.parametrize(
+    "address", ["noport", "http://a:1", "ws://a", "ws://a:99999", "ws://a:1/x"]
+)
 def test_addresses_are_checked_wherever_they_stand(load, address):
     found = problems_of(load, overlay__join=[address], overlay__advertise=[address])
     assert {p.key for p in found} == {"overlay.join", "overlay.advertise"}

@@ -1,7 +1,7 @@
 import dataclasses
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon.jobs import JobBoard, JobRejected
@@ -43,6 +43,7 @@ def test_at_equal_versions_the_higher_digest_wins():
     assert hear(board, 1, low) is None
 
 
+@settings(max_examples=30)  # a job is read in a millisecond
 @given(
     st.lists(st.tuples(st.integers(1, 3), st.sampled_from(JOBS)), min_size=1, max_size=6),
     st.randoms(),

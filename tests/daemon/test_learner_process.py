@@ -5,6 +5,7 @@ import signal
 
 import pytest
 import trio
+import trio.testing
 
 from daemon.learner_process import MAX_LOG_BYTES, LearnerDied, LearnerFailed, open_learner
 from learner.messages import (
@@ -54,16 +55,18 @@ async def test_a_learner_process_works_fails_politely_and_is_missed_when_killed(
 
 
 async def test_a_learner_killed_before_it_read_its_command_has_died(configure, tmp_path):
-    async with open_learner(tmp_path / "learner.log", nice=0) as learner:
-        async with trio.open_nursery() as nursery:
+    async with (
+        open_learner(tmp_path / "learner.log", nice=0) as learner,
+        trio.open_nursery() as nursery,
+    ):
 
-            @nursery.start_soon
-            async def ask():
-                with pytest.raises(LearnerDied, match="killed by SIGKILL"):
-                    await learner.call(configure, Configured)
+        @nursery.start_soon
+        async def ask():
+            with pytest.raises(LearnerDied, match="killed by SIGKILL"):
+                await learner.call(configure, Configured)
 
-            await trio.testing.wait_all_tasks_blocked(0.05)
-            os.kill(learner.pid, signal.SIGKILL)
+        await trio.testing.wait_all_tasks_blocked(0.05)
+        os.kill(learner.pid, signal.SIGKILL)
 
 
 async def test_a_learner_that_gives_the_wrong_reply_is_ended(tmp_path):

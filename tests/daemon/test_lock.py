@@ -16,15 +16,15 @@ with locked(pathlib.Path(sys.argv[1])):
 
 
 def test_a_directory_has_one_daemon_which_is_named(tmp_path):
-    with locked(tmp_path), pytest.raises(AlreadyRunning, match=rf"process {os.getpid()}\)"):
-        with locked(tmp_path):
-            pytest.fail("locked twice")
+    holder = rf"process {os.getpid()}\)"
+    with locked(tmp_path), pytest.raises(AlreadyRunning, match=holder), locked(tmp_path):
+        pytest.fail("locked twice")
 
 
 def test_the_refusal_says_what_to_do(tmp_path):
-    with locked(tmp_path), pytest.raises(AlreadyRunning, match=r"gossipctl stop.*--data-dir"):
-        with locked(tmp_path):
-            pytest.fail("locked twice")
+    advice = r"gossipctl stop.*--data-dir"
+    with locked(tmp_path), pytest.raises(AlreadyRunning, match=advice), locked(tmp_path):
+        pytest.fail("locked twice")
 
 
 def test_the_lock_is_free_after_its_block(tmp_path):

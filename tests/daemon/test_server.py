@@ -7,6 +7,7 @@ import socket
 import stat
 from types import SimpleNamespace
 
+import jsonrpcclient
 import pytest
 import trio
 import trio_websocket
@@ -127,12 +128,9 @@ async def test_serving_leaves_the_umask_alone(serving):
         os.umask(before)
 
 
-async def test_a_stale_socket_is_replaced(serving):
-    async with serving() as server:
-        address = server.address
-    if not os.path.exists(address):
-        with socket.socket(socket.AF_UNIX) as stale:
-            stale.bind(address)
+async def test_a_stale_socket_is_replaced(serving, tmp_path):
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(tmp_path / "control.sock"))
     async with serving() as server:
         assert (await server.rpc(STATUS)).status == 200
 
@@ -144,6 +142,14 @@ async def test_a_batch_is_answered_and_a_notification_is_not(serving):
         silent = await server.rpc({"jsonrpc": "2.0", "method": "status"})
         assert (silent.status, silent.body) == (204, b"")
         assert (await server.rpc(b"{")).json["error"]["code"] == -32700
+
+
+async def test_a_client_that_is_not_ours_understands_the_answers(serving):
+    async with serving() as server:
+        good = await server.rpc(jsonrpcclient.request("status"))
+        bad = await server.rpc(jsonrpcclient.request("status", params=[1]))
+    assert jsonrpcclient.parse(good.json).result == "fine"
+    assert jsonrpcclient.parse(bad.json).code == -32602
 
 
 async def test_a_connection_may_be_used_again(serving):

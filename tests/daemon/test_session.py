@@ -134,9 +134,7 @@ async def test_one_sync_round_equals_w_times_x(peers, small_job, topology):
         partition=Partition("iid", count),
     )
     async with peers() as start:
-        all_of_them = [
-            await start(i, peer_id=i * 52, prepare=prepare) for i in "abcd"[:count]
-        ]
+        all_of_them = [await start(i, peer_id=i * 52, prepare=prepare) for i in "abcd"[:count]]
         await linked(*all_of_them)
         await all_of_them[0].session.submit(job)
         for peer in all_of_them:
@@ -162,13 +160,13 @@ async def test_one_sync_round_equals_w_times_x(peers, small_job, topology):
 
 async def test_a_joiner_starts_from_its_neighbours_and_is_not_mixed_before(peers, small_job):
     async with peers() as start:
-        job = training(small_job, rounds=60)
+        job = training(small_job, rounds=40)
         old = [await start("a", job=job), await start("b")]
-        await old[1].until(lambda: old[1].progress.round >= 20)
+        await old[1].until(lambda: old[1].progress.round >= 12)
         joiner = await start("c")
         await joiner.until(lambda: joiner.saw("train.bootstrapped"))
         (told,) = joiner.saw("train.bootstrapped")
-        assert told["round"] >= 20
+        assert told["round"] >= 12
         assert told["neighbours"] == sorted(peer.id for peer in old)
         assert told["accuracy"] > 0.85
         assert abs(told["accuracy"] - old[0].progress.figures["accuracy_after"]) < 0.05
@@ -212,7 +210,9 @@ async def test_the_newcomers_job_gives_way_to_the_networks(peers, small_job):
 
 async def test_a_peer_far_behind_jumps_forward(peers, small_job):
     async with peers() as start:
-        quick, slow = await start_all(start, 2, training(small_job, rounds=4000), together=False)
+        quick, slow = await start_all(
+            start, 2, training(small_job, rounds=4000, evaluate_every=20), together=False
+        )
         await slow.until(lambda: slow.progress.round >= 2)
         slow.session.pause(True)
         await slow.until_state("paused")
@@ -258,7 +258,7 @@ async def test_a_peer_that_goes_stops_the_others_below_min_peers_only(peers, sma
 
 async def test_a_peer_that_leaves_mid_training_does_not_stall_the_others(peers, small_job):
     async with peers() as start:
-        job = training(small_job, rounds=100_000, checkpoint_every=10_000)
+        job = training(small_job, rounds=100_000, checkpoint_every=10_000, evaluate_every=20)
         three = await start_all(start, 3, job, together=False)
         for peer in three:
             await peer.until(lambda peer=peer: peer.progress.round >= 3)
@@ -519,6 +519,22 @@ async def test_a_job_of_foreign_code_is_refused_unless_the_owner_allows_it(peers
             await peer.until_state("finished")
 
 
+async def test_allowing_code_while_running_starts_the_refused_job(peers, small_job):
+    code = "sklearn.datasets:load_digits"
+    async with peers() as start:
+        one = await start("a")
+        one.faults[Configure] = LearnerFailed("model", "not today")
+        two = await start("b")
+        await linked(one, two)
+        await one.session.submit(dataclasses.replace(small_job, model=Model(code)))
+        await two.until_state("failed")
+        two.faults[Configure] = LearnerFailed("model", "not today")
+        allowing = dataclasses.replace(two.config.learner, allow=(code,))
+        two.session.reconfigure(dataclasses.replace(two.config, learner=allowing))
+        await two.until(lambda: two.saw("train.failed"))
+        assert two.progress.reason == "not today"
+
+
 async def test_nonsense_in_a_note_is_the_senders_fault(peers):
     async with peers() as start:
         one = await start("a")
@@ -562,9 +578,7 @@ async def test_parts_are_claimed_without_collision(peers, small_job):
 
 
 async def test_when_all_parts_are_taken_the_reason_says_what_to_do(peers, small_job):
-    job = dataclasses.replace(
-        training(small_job, rounds=100_000), partition=Partition("iid", 1)
-    )
+    job = dataclasses.replace(training(small_job, rounds=100_000), partition=Partition("iid", 1))
     async with peers() as start:
         one = await start("a", job=job)
         await one.until_state("training")

@@ -49,6 +49,7 @@ class Peer:
     """A running (or stopped, or killed) process."""
 
     number: int
+    id: str
     address: str
     machine: OverlayMachine
     connections: dict[str, Connection] = field(default_factory=dict)
@@ -56,10 +57,6 @@ class Peer:
     stopped: bool = False
     backlog: list = field(default_factory=list)
     wakes: int = 0
-
-    @property
-    def id(self):
-        return self.machine.table.my_id
 
     def state_of(self, other):
         record = self.machine.table.get(other.id)
@@ -92,6 +89,7 @@ class World:
         self._happenings = []
         self._order = itertools.count()
         self._sides = {}
+        self._by_id = {}
 
     # What a test does to the world.
 
@@ -107,7 +105,8 @@ class World:
             now=self.now,
         )
         address = record.addresses[0] if record.addresses else ""
-        peer = self.peers[number] = Peer(number, address, machine)
+        peer = self.peers[number] = Peer(number, record.peer_id, address, machine)
+        self._by_id[peer.id] = peer
         self._handle(peer, Join(tuple(self.peers[s].address for s in seeds)))
         return peer
 
@@ -220,9 +219,6 @@ class World:
     def _cut(self, one, other):
         return self._sides.get(one) != self._sides.get(other)
 
-    def _by_id(self, peer_id):
-        return next((p for p in self.peers.values() if p.id == peer_id), None)
-
     def _do(self, peer, action):
         """Let a process act: now, after it is resumed, or never."""
         if peer.stopped:
@@ -260,7 +256,7 @@ class World:
 
     def _send(self, peer, effect):
         self.sent[type(effect.message).__name__] += 1
-        other, connection = self._by_id(effect.peer), peer.connections.get(effect.peer)
+        other, connection = self._by_id.get(effect.peer), peer.connections.get(effect.peer)
         message = effect.message
         if self.sent[type(message).__name__] <= 100:  # a sample crosses a real wire
             assert CONTROL.decode(CONTROL.encode(message)) == message
@@ -278,7 +274,7 @@ class World:
         self._later(connection.latency_s, cross)
 
     def _hear_down(self, peer_id, gone_id, connection, *, orderly):
-        peer = self._by_id(peer_id)
+        peer = self._by_id.get(peer_id)
 
         def hear():
             if peer.connections.get(gone_id) is connection:
