@@ -14,7 +14,7 @@ from learner.job import Job, job_from_toml
 from learner.schema import Problem, SchemaError, commented_toml
 
 if TYPE_CHECKING:
-    from daemon.node import Node
+    from daemon.running import Node
 
 # Flags of `gossipd start` and the configuration keys they set.
 FLAGS = {

@@ -84,7 +84,9 @@ class LearnerSettings:
         5, "scheduling niceness, so that training never starves the overlay", minimum=0, maximum=19
     )
     allow: tuple[str, ...] = setting(
-        (), "package.module:name references that a job from the network may make this peer import"
+        (),
+        "what a job from the network may use of this machine: package.module:name to import,"
+        " folder:PATH or npz:PATH to read",
     )
 
 
@@ -268,8 +270,8 @@ def _check(config: Config, source: str) -> list[Problem]:
         hint = "write k or k/n with 1 ≤ k ≤ n, such as 3/20"
         problems.append(Problem(source, "data.part", f"{config.data.part!r} is no part", hint))
     for reference in config.learner.allow:
-        if not is_code_reference(reference):
-            hint = "write package.module:name"
+        if not is_code_reference(reference) and check_source(reference):
+            hint = "write package.module:name, folder:PATH or npz:PATH"
             problems.append(Problem(source, "learner.allow", f"{reference!r} is no name", hint))
     if len(config.display_name) > 64 or not config.display_name.isprintable():
         problems.append(Problem(source, "node.name", "must be printable, 64 characters at most"))

@@ -41,8 +41,11 @@ class JobRejected(ValueError):
 class JobBoard:
     """The posting in force."""
 
-    def __init__(self, allowed: tuple[str, ...]) -> None:
+    def __init__(self, allowed: tuple[str, ...], *, own_data: bool = False) -> None:
+        """`allowed` are the names a job from the network may use of this machine; with `own_data`
+        this peer names its data itself, and the job's source does not count."""
         self._allowed = frozenset(allowed)
+        self._own_data = own_data
         self.posted: PostedJob | None = None
 
     @property
@@ -85,11 +88,15 @@ class JobBoard:
             self.posted = replace(posted, refused=self.refusal(posted.job))
 
     def refusal(self, job: Job) -> str:
-        """Why this peer will not run a job that came from the network, or ''."""
-        unknown = [name for name in job.code_references() if name not in self._allowed]
+        """Why this peer will not run a job that came from the network, or ''.
+
+        Such a job runs no code and reads no files that this peer's owner did not choose.
+        """
+        named = job.local_names(own_data=self._own_data)
+        unknown = [name for name in named if name not in self._allowed]
         if not unknown:
             return ""
         return (
-            f"the network's job wants to import {', '.join(unknown)}, which this peer's owner has"
-            " not allowed; to allow it add it to learner.allow in gossipd.toml"
+            f"the network's job wants to use {', '.join(unknown)} of this machine, which this"
+            " peer's owner has not allowed; to allow it add it to learner.allow in gossipd.toml"
         )

@@ -14,13 +14,14 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import trio
 
 from daemon import openrpc
 from daemon.jsonrpc import Handler, Method, RpcError
 from daemon.learner_process import LearnerDied, LearnerFailed
+from daemon.running import Node
 from daemon.session import NotTraining
 from daemon.store import StoreFull
 from daemon.version import VERSION
@@ -32,9 +33,6 @@ from overlay.driver import JoinFailed
 from overlay.mixing_matrix import analyse
 from overlay.records import Record
 from overlay.transport import split_address
-
-if TYPE_CHECKING:
-    from daemon.node import Node
 
 # Application errors: JSON-RPC leaves -32000 to -32099 to servers.
 NOT_TRAINING = -32001
@@ -268,7 +266,7 @@ class JobApi:
 
     async def show(self) -> dict[str, Any]:
         """The network's job, whole."""
-        posted = self._node.session.board.posted
+        posted = self._node.session.jobs.board.posted
         if posted is None:
             return {"version": 0, "job": None}
         return {**(_job_brief(self._node) or {}), "job": as_table(posted.job)}
@@ -279,7 +277,7 @@ class JobApi:
         """Make a job (as an object, or as TOML text) the network's job."""
         parsed = _parse_job(job, toml)
         try:
-            posted = await self._node.session.submit(parsed)
+            posted = await self._node.session.jobs.submit(parsed)
         except StoreFull as error:
             raise RpcError(DISK_FULL, "disk_full", str(error)) from None
         return {"version": posted.version, "digest": posted.job.digest, "run": posted.run}
@@ -324,7 +322,7 @@ class MetricsApi:
 
     async def get(self, since: int = 0, limit: int = 1000) -> dict[str, Any]:
         """The newest figures, and the rounds numbered `since` and above (the newest `limit`)."""
-        node, posted = self._node, self._node.session.board.posted
+        node, posted = self._node, self._node.session.jobs.board.posted
         bounded, first = max(0, min(limit, MAX_HISTORY)), max(0, min(since, 2**53))
         history: list[dict[str, Any]] = []
         if posted is not None and bounded:
@@ -358,16 +356,19 @@ class EventsApi:
 
 def _parse_job(table: dict[str, Any] | None, toml: str | None) -> Job:
     try:
-        if toml is not None:
+        if toml is not None and table is None:
             return job_from_toml(toml, source="job")
-        return job_from_table(table or {}, source="job")
+        if table is not None and toml is None:
+            return job_from_table(table, source="job")
     except SchemaError as error:
         problems = [str(problem) for problem in error.problems]
         raise RpcError(JOB_INVALID, "job_invalid", str(error), problems=problems) from None
+    message = "give either job (an object) or toml (a text)"
+    raise RpcError(JOB_INVALID, "job_invalid", message, problems=[message])
 
 
 def _job_brief(node: Node) -> dict[str, Any] | None:
-    posted = node.session.board.posted
+    posted = node.session.jobs.board.posted
     if posted is None:
         return None
     return {

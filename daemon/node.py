@@ -7,31 +7,25 @@ process at once.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import os
 import random
 import signal
 import socket
-import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import trio
 
 from daemon import methods, prometheus
 from daemon.config import DEFAULT_PORT, Config
-from daemon.events import EventLog
-from daemon.learner_process import Learner, open_learner
 from daemon.lock import locked
-from daemon.member_keeper import MemberKeeper
+from daemon.running import Node
 from daemon.server import ControlApp, read_token, serve
-from daemon.session import Session
 from daemon.store import Store, StoreFull
 from learner.job import Job
-from learner.schema import SchemaError
-from overlay.driver import Overlay, open_overlay
+from overlay.driver import open_overlay
 from overlay.effects import Join
 from overlay.identity import new_id
 from overlay.profile import PROFILES
@@ -41,8 +35,6 @@ from overlay.transport import Tcp, open_unwrapping_nursery, split_address
 log = logging.getLogger("gossipd")
 
 SAVE_MEMBERS_S = 1.0
-# Configuration keys that SIGHUP puts into force.
-RELOADED = ("node.log_level", "learner.allow")
 # A joiner that brings a job of its own waits this long to hear of the network's.
 OFFER_AFTER_S = 3.0
 GOODBYE_LIMIT_S = 4.0
@@ -50,54 +42,6 @@ GOODBYE_LIMIT_S = 4.0
 
 class StartFailed(Exception):
     """The daemon cannot start; the message says why and what to do."""
-
-
-class Node:
-    """A running daemon, as the control API sees it."""
-
-    overlay: Overlay
-
-    def __init__(self, config: Config, store: Store, read_config: Callable[[], Config]) -> None:
-        self._read_config = read_config
-        self.config = config
-        self.store = store
-        self.events = EventLog()
-        self.keeper = MemberKeeper(store)
-        self.session = Session(config, store, self.events, self._start_learner)
-        self.started_at = time.time()
-        self.control_binds: list[str] = []
-        self._stopping = trio.Event()
-
-    def _start_learner(self) -> AbstractAsyncContextManager[Learner]:
-        log_file = self.config.data_dir / "learner.log"
-        return open_learner(log_file, nice=self.config.learner.nice)
-
-    def stop(self) -> None:
-        """Begin to leave."""
-        self._stopping.set()
-
-    @property
-    def stopping(self) -> bool:
-        """Whether this daemon is about to leave."""
-        return self._stopping.is_set()
-
-    def reload(self) -> None:
-        """Read the configuration again; what needs a restart is said, a mistake changes nothing."""
-        try:
-            config = self._read_config()
-        except SchemaError as error:
-            self.events.add("config.rejected", {"reason": str(error)})
-            log.error("the configuration is not reloaded: %s", error)
-            return
-        logging.getLogger().setLevel(config.node.log_level.upper())
-        self.session.reconfigure(config)
-        waits = [key for key in _changed_keys(self.config, config) if key not in RELOADED]
-        self.events.add("config.reloaded", {"needs_restart": waits})
-        log.info("configuration reloaded; a restart is needed for: %s", waits or "nothing")
-
-    async def stopped(self) -> None:
-        """Wait until somebody wants this daemon to leave."""
-        await self._stopping.wait()
 
 
 async def run_node(
@@ -132,39 +76,37 @@ async def run_node(
 async def _open_parts(node: Node) -> AsyncIterator[None]:
     """Overlay, session and control API, up until the block ends."""
     config, store = node.config, node.store
-    me, network = _identity(config, store)
-    try:
-        async with (
-            open_overlay(
-                me,
-                network_id=network,
-                listen=_listen_address(config, store),
-                advertise=config.overlay.advertise,
-                network=Tcp(),
-                profile=PROFILES[config.overlay.profile],
-                listener=node.session,
-                may_adopt=node.session.may_adopt_network,
-                rng=random.Random(),
-            ) as overlay,
-            open_unwrapping_nursery() as nursery,
-        ):
-            node.overlay = node.session.overlay = overlay
-            if not config.node.name:
-                # Several peers on one host are told apart by their ports.
-                port = split_address(overlay.address)[1]
-                overlay.describe_me(name=f"{config.display_name[:56]}:{port}")
-            await node.session.restore_job()
-            for bind, status in await _control(node, nursery):
-                log.debug("control API at %s (%s)", bind, status)
-            await nursery.start(_handle_signals, node)
-            nursery.start_soon(node.session.run)
-            nursery.start_soon(_keep_members, node)
-            yield
-            nursery.cancel_scope.cancel()
-    except OSError as error:
-        raise StartFailed(f"cannot listen: {error}") from error
-    except StoreFull as error:
-        raise StartFailed(str(error)) from error
+    async with AsyncExitStack() as stack:
+        try:
+            me, network = _identity(config, store)
+            overlay = await stack.enter_async_context(
+                open_overlay(
+                    me,
+                    network_id=network,
+                    listen=_listen_address(config, store),
+                    advertise=config.overlay.advertise,
+                    network=Tcp(),
+                    profile=PROFILES[config.overlay.profile],
+                    listener=node.session,
+                    may_adopt=node.session.may_adopt_network,
+                    rng=random.Random(),
+                )
+            )
+        except (OSError, StoreFull) as error:
+            raise StartFailed(f"cannot start: {error}") from error
+        node.overlay = node.session.overlay = overlay
+        if not config.node.name:
+            # Several peers on one host are told apart by their ports.
+            port = split_address(overlay.address)[1]
+            overlay.describe_me(name=f"{config.display_name[:56]}:{port}")
+        await node.session.restore()
+        nursery = await stack.enter_async_context(open_unwrapping_nursery())
+        await _serve_control(node, nursery)
+        await nursery.start(_handle_signals, node)
+        nursery.start_soon(node.session.run)
+        nursery.start_soon(_keep_members, node)
+        yield
+        nursery.cancel_scope.cancel()
 
 
 async def _start(node: Node, job: Job | None) -> None:
@@ -176,17 +118,17 @@ async def _start(node: Node, job: Job | None) -> None:
         overlay.step(Join(node.config.overlay.join))
     if job is None:
         return
-    posted = node.session.board.posted
+    posted = node.session.jobs.board.posted
     if posted is not None:
-        node.session.ignore(job)
+        node.session.jobs.ignore(job)
     elif not node.config.overlay.join:
-        await node.session.submit(job)
+        await node.session.jobs.submit(job)
     else:
-        node.session.offer(job)
+        node.session.jobs.offer(job)
 
 
-async def _control(node: Node, nursery: trio.Nursery) -> list[tuple[str, str]]:
-    """Start the control API's listeners."""
+async def _serve_control(node: Node, nursery: trio.Nursery) -> None:
+    """Start the control API's listeners. Raises StartFailed."""
     table = methods.build(node)
     config = node.config
 
@@ -198,17 +140,16 @@ async def _control(node: Node, nursery: trio.Nursery) -> list[tuple[str, str]]:
             prometheus=lambda: prometheus.render(node.overlay, node.session.progress),
         )
 
-    wanted = [(f"unix:{config.control_socket}", app(None))]
-    if config.control.tcp:
-        host, port = split_address(config.control.tcp)
-        bracketed = f"[{host}]" if ":" in host else host
-        wanted.append((f"{bracketed}:{port}", app(read_token(config.token_file))))
-    started = []
-    for bind, application in wanted:
-        status = await nursery.start(serve, application, bind)
-        node.control_binds.append(status)
-        started.append((bind, status))
-    return started
+    try:
+        wanted = [(f"unix:{config.control_socket}", app(None))]
+        if config.control.tcp:
+            host, port = split_address(config.control.tcp)
+            bracketed = f"[{host}]" if ":" in host else host
+            wanted.append((f"{bracketed}:{port}", app(read_token(config.token_file))))
+        for bind, application in wanted:
+            node.control_binds.append(await nursery.start(serve, application, bind))
+    except OSError as error:
+        raise StartFailed(f"cannot open the control API: {error}") from error
 
 
 async def _handle_signals(
@@ -227,17 +168,6 @@ async def _handle_signals(
             node.stop()
 
 
-def _changed_keys(old: Config, new: Config) -> list[str]:
-    """The dotted keys in which two configurations differ."""
-    before, after = dataclasses.asdict(old), dataclasses.asdict(new)
-    return [
-        f"{part}.{key}"
-        for part, table in before.items()
-        for key, value in table.items()
-        if after[part][key] != value
-    ]
-
-
 async def _keep_members(node: Node) -> None:
     """Keep the member table on disk, so that a restarted daemon finds its network; and post the
     offered job once it is clear that the network has none."""
@@ -247,7 +177,7 @@ async def _keep_members(node: Node) -> None:
         await _save_members(node)
         settled = trio.current_time() - began > OFFER_AFTER_S
         if settled and node.overlay.machine.network_id and node.overlay.links:
-            job = node.session.settle_offer()
+            job = node.session.jobs.settle_offer()
             if job is not None:
                 await _post(node, job)
 
@@ -260,10 +190,10 @@ async def _save_members(node: Node) -> None:
 async def _post(node: Node, job: Job) -> None:
     """Post the offered job; on a full disk try again later."""
     try:
-        await node.session.submit(job)
+        await node.session.jobs.submit(job)
     except StoreFull as error:
         log.warning("the job is not posted: %s", error)
-        node.session.offer(job)
+        node.session.jobs.offer(job)
 
 
 def _make_data_dir(data_dir: Path) -> None:

@@ -23,6 +23,12 @@ class Progress:
     checkpoint_round: int | None = None
     checkpoint_error: str = ""
 
+    def forget_run(self) -> None:
+        """Another job or learner begins: the last one's figures are no longer true."""
+        self.round = self.rounds = self.samples = 0
+        self.figures = {}
+        self.checkpoint_round, self.checkpoint_error = None, ""
+
     def to_json(self) -> dict[str, Any]:
         """As it is shown by the control API; parts are counted from 1 there."""
         return {

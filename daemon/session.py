@@ -19,16 +19,17 @@ import trio
 from daemon.config import Config
 from daemon.events import EventLog
 from daemon.exchange import View
-from daemon.jobs import JobBoard, JobRejected, PostedJob
+from daemon.job_office import JobOffice
+from daemon.jobs import JobBoard, PostedJob
 from daemon.learner_process import Learner, LearnerDied, LearnerFailed
-from daemon.notes import NOTES, Announce, JobOffer, JobRequest, JobState, TrainState
+from daemon.notes import NOTES, Announce, JobOffer, JobRequest, JobState, Note, TrainState
 from daemon.parts import PartImpossible, configured_part, free_part, must_yield
 from daemon.progress import Progress
+from daemon.round_log import RoundLog
 from daemon.store import Store, StoreFull
 from daemon.training import Run, checkpoint_dir
 from learner.job import Job
 from learner.messages import Configure
-from overlay.codec import WireError
 from overlay.driver import Overlay
 from overlay.identity import short
 from overlay.transfer import Blob, FetchFailed
@@ -42,9 +43,6 @@ RESTART_LAST_S = 60.0
 GOOD_SPELL_S = 120.0
 # A claim of a part stands when nobody with a lower id contradicted it for this long.
 CLAIM_S = 0.5
-# Rounds waiting to be written; overflow rule: the oldest metrics are lost, and said to be.
-PENDING_ROUNDS = 1000
-DISK_RETRY_S = 5.0
 FAREWELL_CHECKPOINT_S = 2.0
 
 
@@ -67,7 +65,15 @@ class Session:
         """`start_learner` opens a fresh learner that ends with its block."""
         self.view = View()
         self.progress = Progress()
-        self.board = JobBoard(config.learner.allow)
+        self.jobs = JobOffice(
+            JobBoard(config.learner.allow, own_data=bool(config.data.source)),
+            store,
+            say=self._send,
+            neighbours=lambda: self.overlay.links,
+            report=self.report,
+            on_posted=self._on_posted,
+        )
+        self.rounds = RoundLog(store, self.report)
         self.paused = False
         self.stopped = False
         self._config = config
@@ -77,10 +83,6 @@ class Session:
         self._run: Run | None = None
         self._moved = trio.Event()
         self._job_scope: trio.CancelScope | None = None
-        self._offered: Job | None = None
-        self._rows, self._row_source = trio.open_memory_channel[tuple[str, int, dict[str, Any]]](
-            PENDING_ROUNDS
-        )
         if not config.learner.enabled:
             self.progress.state = "off"
 
@@ -89,7 +91,7 @@ class Session:
     async def run(self) -> None:
         """Supervise until cancelled."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._write_rows)
+            nursery.start_soon(self.rounds.run)
             if self._config.learner.enabled:
                 nursery.start_soon(self._supervise)
 
@@ -129,7 +131,7 @@ class Session:
     async def _next_job(self) -> PostedJob:
         """Wait for a job that may run here."""
         while True:
-            posted = self.board.posted
+            posted = self.jobs.board.posted
             if self.stopped:
                 self.publish_state("stopped", "by this peer's owner")
             elif posted is None:
@@ -213,50 +215,10 @@ class Session:
 
     # What the owner asks for.
 
-    async def submit(self, job: Job) -> PostedJob:
-        """Make `job` the network's job. It is remembered before it is in force or told to anybody.
-
-        Raises StoreFull, and then the job before it stays in force.
-        """
-        posted = self.board.proposal(job)
-        await self._remember_job(posted)
-        while not self.board.post(posted):  # a neighbour's came in meanwhile
-            posted = self.board.proposal(job)
-            await self._remember_job(posted)
-        self.report("job.submitted", {"run": posted.run, "name": posted.job.name})
-        self._apply_topology()
-        self._tell_job(posted, but="")
-        self._restart()
-        return posted
-
-    def offer(self, job: Job) -> None:
-        """A job to post if the network turns out to have none."""
-        self._offered = job
-
-    def settle_offer(self) -> Job | None:
-        """The offered job, if still nobody has posted one."""
-        offered, self._offered = self._offered, None
-        if offered is not None and self.board.posted is not None:
-            self.ignore(offered)
-            return None
-        return offered
-
-    def ignore(self, job: Job) -> None:
-        """Say that a job from the command line is not posted, unless it is the one in force."""
-        posted = self.board.posted
-        if posted is not None and posted.job.digest != job.digest:
-            reason = "the network has a job already; replace it with: gossipctl job submit FILE"
-            self.report("job.ignored", {"reason": reason})
-
-    async def restore_job(self) -> None:
-        """The job of the last life, if there was one."""
-        version, text, own, stopped = await self._store.in_thread(
-            lambda: [self._store.get(k) for k in ("job_version", "job", "job_own", "stopped")]
-        )
-        if text:
-            self.board.restore(int(version), text, own=own == "yes")
-            self._apply_topology()
-        self.stopped = stopped == "yes"
+    async def restore(self) -> None:
+        """Take up where the last life ended."""
+        await self.jobs.restore()
+        self.stopped = await self._store.in_thread(self._store.get, "stopped") == "yes"
 
     def pause(self, paused: bool) -> None:
         """Pause after the current round, or go on."""
@@ -274,10 +236,7 @@ class Session:
 
     def reconfigure(self, config: Config) -> None:
         """Take over what can change while running: the code that jobs may import."""
-        before = self.board.posted
-        self.board.allow(config.learner.allow)
-        if self.board.posted != before:
-            self._restart()
+        self.jobs.allow(config.learner.allow)
 
     def running(self) -> Run:
         """The run at work. Raises NotTraining."""
@@ -288,7 +247,7 @@ class Session:
 
     def may_adopt_network(self) -> bool:
         """Whether this peer would give up its network: it knows nobody and trains nothing."""
-        return len(self.overlay.machine.table.records()) == 1 and self.board.posted is None
+        return len(self.overlay.machine.table.records()) == 1 and self.jobs.board.posted is None
 
     # Listener: what the overlay tells.
 
@@ -306,14 +265,8 @@ class Session:
         """A neighbour's session says something. Raises WireError for nonsense."""
         note = NOTES.decode(body)
         match note:
-            case JobState():
-                if (note.version, note.digest) > self.board.rank:
-                    self._send(peer, JobRequest())
-            case JobRequest():
-                if (posted := self.board.posted) is not None:
-                    self._send(peer, JobOffer(posted.version, posted.job.to_json()))
-            case JobOffer():
-                self._hear_job(peer, note)
+            case JobState() | JobRequest() | JobOffer():
+                self.jobs.hear(peer, note)
             case TrainState():
                 self.view.hear_state(peer, note)
             case Announce():
@@ -323,8 +276,7 @@ class Session:
 
     def linked(self, peer: str) -> None:
         """A new neighbour hears which job is in force and where this peer stands."""
-        version, digest = self.board.rank
-        self._send(peer, JobState(version, digest))
+        self.jobs.greet(peer)
         self._send(peer, self._train_state())
 
     def network_adopted(self, network_id: str) -> None:
@@ -355,10 +307,7 @@ class Session:
     def remember_round(self, run: str, number: int, data: dict[str, Any]) -> None:
         """Queue a round's metrics for the store."""
         self._events.add("train.round", {"round": number, **data})
-        try:
-            self._rows.send_nowait((run, number, data))
-        except trio.WouldBlock:
-            log.warning("metrics of round %d are lost: the disk does not keep up", number)
+        self.rounds.add(run, number, data)
 
     def trainers(self) -> int:
         """Live members that train or are about to, this peer included: a neighbour whose learner
@@ -384,25 +333,6 @@ class Session:
 
     # Within.
 
-    def _hear_job(self, peer: str, offer: JobOffer) -> None:
-        try:
-            posted = self.board.hear(offer.version, offer.text)
-        except JobRejected as error:
-            raise WireError(f"offered a job that is none: {error}") from None
-        if posted is not None:
-            self.report(
-                "job.received", {"from": short(peer), "run": posted.run, "refused": posted.refused}
-            )
-            version, text = posted.version, posted.job.to_json()
-            self._put_now({"job_version": str(version), "job": text, "job_own": ""})
-            self._apply_topology()
-            self._tell_job(posted, but=peer)
-            self._restart()
-
-    async def _remember_job(self, posted: PostedJob) -> None:
-        words = {"job_version": str(posted.version), "job": posted.job.to_json(), "job_own": "yes"}
-        await self._store.in_thread(self._store.put, words)
-
     def _put_now(self, words: dict[str, str]) -> None:
         """Remember words from a callback that cannot wait; rare, and a millisecond."""
         try:
@@ -410,19 +340,16 @@ class Session:
         except StoreFull as error:
             self.report("disk.full", {"reason": str(error)})
 
-    def _apply_topology(self) -> None:
-        if self.board.posted is not None:
-            gossip = self.board.posted.job.gossip
+    def _on_posted(self) -> None:
+        """Another job is in force."""
+        if (posted := self.jobs.board.posted) is not None:
+            gossip = posted.job.gossip
             self.overlay.set_topology(gossip.topology, gossip.degree)
-
-    def _tell_job(self, posted: PostedJob, *, but: str) -> None:
-        for peer in self.overlay.links:
-            if peer != but:
-                self._send(peer, JobOffer(posted.version, posted.job.to_json()))
+        self.progress.forget_run()
+        self._restart()
 
     def _restart(self) -> None:
         """End the current run; the supervisor begins the next one."""
-        self.progress.figures = {}
         if self._job_scope is not None:
             self._job_scope.cancel()
         self.touch()
@@ -430,27 +357,11 @@ class Session:
     def _train_state(self) -> TrainState:
         if self._run is not None:
             return self._run.train_state()
-        posted, progress = self.board.posted, self.progress
+        posted, progress = self.jobs.board.posted, self.progress
         return TrainState(posted.run if posted else "", progress.state, 0, "", "", 0)
 
-    def _send(self, peer: str, note: Any) -> None:
+    def _send(self, peer: str, note: Note) -> None:
         self.overlay.send_note(peer, NOTES.encode(note))
-
-    async def _write_rows(self) -> None:
-        """Write metrics as they come; on a full disk keep them and try again."""
-        full = False
-        async for run, number, data in self._row_source:
-            while True:
-                try:
-                    await self._store.in_thread(self._store.add_round, run, number, data)
-                except StoreFull as error:
-                    if not full:
-                        self.report("disk.full", {"reason": str(error)})
-                    full = True
-                    await trio.sleep(DISK_RETRY_S)
-                else:
-                    full = False
-                    break
 
 
 async def _watch(learner: Learner) -> None:

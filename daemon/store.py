@@ -66,7 +66,7 @@ class Store:
 
     def put(self, words: dict[str, str]) -> None:
         """Remember words, all or none."""
-        self._write("INSERT OR REPLACE INTO meta VALUES (?, ?)", words.items())
+        self._write(("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(words.items())))
 
     def members(self) -> list[dict[str, Any]]:
         """The member records of the last life."""
@@ -76,17 +76,19 @@ class Store:
     def put_members(self, records: Iterable[tuple[str, dict[str, Any]]], gone: list[str]) -> None:
         """Remember changed member records and forget those in `gone`."""
         rows = [(peer, json.dumps(record)) for peer, record in records]
-        self._write("INSERT OR REPLACE INTO members VALUES (?, ?)", rows)
-        self._write("DELETE FROM members WHERE peer_id = ?", [(peer,) for peer in gone])
+        self._write(
+            ("INSERT OR REPLACE INTO members VALUES (?, ?)", rows),
+            ("DELETE FROM members WHERE peer_id = ?", [(peer,) for peer in gone]),
+        )
 
     def add_round(self, job: str, number: int, data: dict[str, Any]) -> None:
         """Remember one round's metrics."""
         row = (time.time(), job, number, json.dumps(data))
-        self._write("INSERT INTO rounds (at, job, round, data) VALUES (?, ?, ?, ?)", [row])
+        self._write(("INSERT INTO rounds (at, job, round, data) VALUES (?, ?, ?, ?)", [row]))
         self._writes += 1
         if self._writes % PRUNE_EVERY == 0:
             newest = "SELECT max(id) FROM rounds"
-            self._write(f"DELETE FROM rounds WHERE id <= ({newest}) - ?", [(MAX_ROUNDS,)])
+            self._write((f"DELETE FROM rounds WHERE id <= ({newest}) - ?", [(MAX_ROUNDS,)]))
 
     def rounds(self, job: str, *, since: int, limit: int) -> list[dict[str, Any]]:
         """Metrics of rounds numbered `since` and above, oldest first, the newest `limit`."""
@@ -97,11 +99,13 @@ class Store:
         ).fetchall()
         return [{"at": at, "round": number, **json.loads(data)} for at, number, data in rows[::-1]]
 
-    def _write(self, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
+    def _write(self, *statements: tuple[str, list[tuple[Any, ...]]]) -> None:
+        """Run statements, each for its rows, in one transaction."""
         with self._lock:
             try:
                 self._db.execute("BEGIN")
-                self._db.executemany(statement, list(rows))
+                for statement, rows in statements:
+                    self._db.executemany(statement, rows)
                 self._db.execute("COMMIT")
             except sqlite3.Error as error:
                 if self._db.in_transaction:

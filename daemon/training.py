@@ -405,7 +405,7 @@ class Run:
         """Wait for the partners' vectors of this round, up to the adaptive deadline."""
         started = trio.current_time()
         deadline = started + self._patience.deadline_s(local_s)
-        arrived = 0
+        arrived, last = len(self._arrived(number, partners)), 0.0
         while any(self._is_awaited(peer, number) for peer in partners):
             with trio.move_on_at(deadline) as scope:
                 await self._around.changed()

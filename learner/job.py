@@ -170,10 +170,14 @@ class Job:
         """The first 16 hex digits of the SHA-256 of the canonical JSON: the job's identity."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]
 
-    def code_references(self) -> tuple[str, ...]:
-        """Every `package.module:name` that running this job would import."""
-        named = (self.model.name, self.data.source)
-        return tuple(name for name in named if is_code_reference(name))
+    def local_names(self, *, own_data: bool = False) -> tuple[str, ...]:
+        """What running this job would use of the machine it runs on: code that it would import
+        (`package.module:name`) and paths that it would read (`folder:`, `npz:`). With `own_data`
+        the peer names its own source, and the job's is not used."""
+        source = self.data.source
+        reads = is_code_reference(source) or source.partition(":")[0] in ("folder", "npz")
+        names = [self.model.name] if is_code_reference(self.model.name) else []
+        return tuple([*names, source] if reads and not own_data else names)
 
 
 def is_code_reference(name: str) -> bool:

@@ -213,7 +213,7 @@ class Peer:
                     trio.open_nursery() as nursery,
                 ):
                     self.session.overlay = self.overlay = overlay
-                    await self.session.restore_job()
+                    await self.session.restore()
                     nursery.start_soon(self.session.run)
                     if join:
                         overlay.step(Join((join,)))
@@ -284,7 +284,7 @@ def peers(clock, tmp_path):
                     lambda task_status: peer.live("" if join else network_id, join, task_status)
                 )
                 if job is not None:
-                    await peer.session.submit(job)
+                    await peer.session.jobs.submit(job)
                 return peer
 
             yield start

@@ -98,7 +98,7 @@ def test_a_job_from_the_network_that_names_code_is_taken_but_not_run(job):
     board = JobBoard(("other.models:build",))
     posted = hear(board, 1, job)
     assert board.posted == posted
-    assert job.code_references()[0] in posted.refused
+    assert job.local_names()[0] in posted.refused
     assert "learner.allow" in posted.refused
 
 

@@ -48,7 +48,7 @@ async def start_all(start, count, job, *, together=True):
     job = training(job, min_peers=count if together else 1)
     peers = [await start(name) for name in "abcde"[:count]]
     await linked(*peers)
-    await peers[0].session.submit(job)
+    await peers[0].session.jobs.submit(job)
     return peers
 
 
@@ -69,7 +69,7 @@ async def test_peers_train_every_round_in_step_and_end_with_nearly_equal_models(
             assert peer.progress.round == 12
             assert peer.progress.figures["accuracy_after"] > 0.85
             assert not peer.saw("train.behind")
-            rows = peer.store.rounds(peer.session.board.posted.run, since=0, limit=99)
+            rows = peer.store.rounds(peer.session.jobs.board.posted.run, since=0, limit=99)
             assert [row["round"] for row in rows] == list(range(1, 13))
             assert all((row["neighbours"], row["missing"]) == (2, 0) for row in rows)
         assert distance(three[0], three[1]) < 1e-5
@@ -83,7 +83,7 @@ async def test_lockstep_waits_for_the_slowest(peers, small_job):
         for peer in two:
             await peer.until_state("finished")
         assert distance(*two) < 1e-5
-        rows = two[0].store.rounds(two[0].session.board.posted.run, since=2, limit=99)
+        rows = two[0].store.rounds(two[0].session.jobs.board.posted.run, since=2, limit=99)
         assert all(row["missing"] == 0 and row["wait_s"] > 1 for row in rows)
 
 
@@ -136,7 +136,7 @@ async def test_one_sync_round_equals_w_times_x(peers, small_job, topology):
     async with peers() as start:
         all_of_them = [await start(i, peer_id=i * 52, prepare=prepare) for i in "abcd"[:count]]
         await linked(*all_of_them)
-        await all_of_them[0].session.submit(job)
+        await all_of_them[0].session.jobs.submit(job)
         for peer in all_of_them:
             await peer.until_state("finished")
         order = [peer.id for peer in all_of_them]
@@ -170,7 +170,9 @@ async def test_a_joiner_starts_from_its_neighbours_and_is_not_mixed_before(peers
         assert told["neighbours"] == sorted(peer.id for peer in old)
         assert told["accuracy"] > 0.85
         assert abs(told["accuracy"] - old[0].progress.figures["accuracy_after"]) < 0.05
-        assert joiner.session.board.posted == dataclasses.replace(old[0].session.board.posted)
+        assert joiner.session.jobs.board.posted == dataclasses.replace(
+            old[0].session.jobs.board.posted
+        )
         for peer in [*old, joiner]:
             await peer.until_state("finished")
         assert distance(old[0], joiner) < 1e-4
@@ -199,13 +201,13 @@ async def test_the_newcomers_job_gives_way_to_the_networks(peers, small_job):
     async with peers() as start:
         old = await start("a", job=training(small_job, rounds=2))
         joiner = await start("b")
-        joiner.session.offer(Job(name="mine"))
-        await joiner.until(lambda: joiner.session.board.posted)
-        assert joiner.session.settle_offer() is None
+        joiner.session.jobs.offer(Job(name="mine"))
+        await joiner.until(lambda: joiner.session.jobs.board.posted)
+        assert joiner.session.jobs.settle_offer() is None
         assert joiner.saw("job.ignored")
-        assert joiner.session.settle_offer() is None
+        assert joiner.session.jobs.settle_offer() is None
         assert len(joiner.saw("job.ignored")) == 1
-        assert old.session.board.posted.job.name == "digits"
+        assert old.session.jobs.board.posted.job.name == "digits"
 
 
 async def test_a_peer_far_behind_jumps_forward(peers, small_job):
@@ -306,12 +308,12 @@ async def test_a_restarted_peer_has_its_job_part_and_round(peers, small_job):
     async with peers() as start:
         one = await start("a", peer_id=A, job=training(small_job, rounds=5))
         await one.until_state("finished")
-        run = one.session.board.posted.run
+        run = one.session.jobs.board.posted.run
         one.vanish()
     async with peers() as start:
         again = await start("a", peer_id=A)
         await again.until_state("finished")
-        assert again.session.board.posted.run == run
+        assert again.session.jobs.board.posted.run == run
         assert again.saw("train.resumed") == [{"round": 5}]
         assert again.progress.part == 0
 
@@ -352,7 +354,7 @@ async def test_a_learner_that_keeps_dying_is_restarted_ever_more_slowly(peers, s
             one.faults[RunLocal] = LearnerDied("exit code 1")
 
         one.on_configured = die
-        await one.session.submit(small_job)
+        await one.session.jobs.submit(small_job)
         await one.until(lambda: len(one.saw("learner.died")) == 4)
         waits = [told["restart_in_s"] for told in one.saw("learner.died")]
         assert waits == [0.5, 1.0, 2.0, 4.0]
@@ -372,7 +374,7 @@ async def test_a_full_disk_costs_a_checkpoint_and_not_the_training(peers, small_
     async with peers() as start:
         one = await start("a")
         one.faults[SaveCheckpoint] = LearnerFailed("disk", "no space left on device")
-        await one.session.submit(small_job)
+        await one.session.jobs.submit(small_job)
         await one.until(lambda: one.saw("checkpoint.failed"))
         assert one.saw("checkpoint.failed") == [{"reason": "no space left on device"}]
         await one.until_state("finished")
@@ -382,7 +384,7 @@ async def test_a_full_disk_costs_a_checkpoint_and_not_the_training(peers, small_
 async def test_a_full_database_stops_neither_a_claim_nor_training(peers, small_job):
     async with peers() as start:
         one = await start("a")
-        await one.session.submit(small_job)
+        await one.session.jobs.submit(small_job)
         put = one.store.put
 
         def full(words):
@@ -398,8 +400,8 @@ async def test_a_full_database_stops_neither_a_claim_nor_training(peers, small_j
 async def test_a_job_that_cannot_be_remembered_is_not_told(peers, small_job):
     async with peers() as start:
         one, two = await start("a", job=small_job), await start("b")
-        await two.until(lambda: two.session.board.posted)
-        before = one.session.board.posted
+        await two.until(lambda: two.session.jobs.board.posted)
+        before = one.session.jobs.board.posted
         put = one.store.put
 
         def full(words):
@@ -407,10 +409,10 @@ async def test_a_job_that_cannot_be_remembered_is_not_told(peers, small_job):
 
         one.store.put = full
         with pytest.raises(StoreFull):
-            await one.session.submit(Job(name="another"))
+            await one.session.jobs.submit(Job(name="another"))
         one.store.put = put
         await trio.sleep(5)
-        assert one.session.board.posted == before == two.session.board.posted
+        assert one.session.jobs.board.posted == before == two.session.jobs.board.posted
 
 
 async def test_metrics_wait_for_a_full_disk_and_are_not_lost(peers, small_job):
@@ -422,11 +424,11 @@ async def test_metrics_wait_for_a_full_disk_and_are_not_lost(peers, small_job):
             raise StoreFull("no space left for the database")
 
         one.store.add_round = full
-        await one.session.submit(small_job)
+        await one.session.jobs.submit(small_job)
         await one.until_state("finished")
         assert len(one.saw("disk.full")) == 1
         one.store.add_round = add_round
-        run = one.session.board.posted.run
+        run = one.session.jobs.board.posted.run
         await one.until(lambda: len(one.store.rounds(run, since=0, limit=9)) == 6)
 
 
@@ -470,10 +472,10 @@ async def test_a_submitted_job_replaces_the_job_everywhere(peers, small_job):
             training(small_job, rounds=3, min_peers=3), name="other",
             model=Model("mlp", {"hidden": [8]}), gossip=Gossip(topology="ring"),
         )  # fmt: skip
-        posted = await three[1].session.submit(other)
+        posted = await three[1].session.jobs.submit(other)
         for peer in three:
             await peer.until_state("finished")
-            assert peer.session.board.posted.run == posted.run
+            assert peer.session.jobs.board.posted.run == posted.run
             assert peer.store.get("job") == other.to_json()
             assert peer.progress.layout_text == "4 tensors, 610 values"
             assert peer.overlay.machine.graph.name == "ring"
@@ -489,7 +491,7 @@ async def test_while_a_learner_starts_nobody_hears_of_the_last_jobs_layout(peers
         assert one.session._train_state().layout
         heard = []
         one.on_configured = lambda learner: heard.append(one.session._train_state())
-        await one.session.submit(dataclasses.replace(small_job, model=Model("mlp")))
+        await one.session.jobs.submit(dataclasses.replace(small_job, model=Model("mlp")))
         await one.until(lambda: heard)
         assert (heard[0].state, heard[0].layout, heard[0].layout_text) == ("starting", "", "")
 
@@ -504,8 +506,8 @@ async def test_a_job_of_foreign_code_is_refused_unless_the_owner_allows_it(peers
         await linked(one, wary, open_minded)
         one.faults[Configure] = LearnerFailed("model", "not today")
         open_minded.faults[Configure] = LearnerFailed("model", "not today")
-        await one.session.submit(job)
-        await wary.until(lambda: wary.session.board.posted)
+        await one.session.jobs.submit(job)
+        await wary.until(lambda: wary.session.jobs.board.posted)
         await wary.until_state("failed")
         assert code in wary.progress.reason
         assert "learner.allow" in wary.progress.reason
@@ -514,7 +516,7 @@ async def test_a_job_of_foreign_code_is_refused_unless_the_owner_allows_it(peers
         assert open_minded.saw("train.failed")[0]["reason"] == "not today"
         await one.until(lambda: one.saw("train.failed"))
         # A better job heals them all.
-        await wary.session.submit(training(small_job, rounds=2))
+        await wary.session.jobs.submit(training(small_job, rounds=2))
         for peer in (one, wary, open_minded):
             await peer.until_state("finished")
 
@@ -526,7 +528,7 @@ async def test_allowing_code_while_running_starts_the_refused_job(peers, small_j
         one.faults[Configure] = LearnerFailed("model", "not today")
         two = await start("b")
         await linked(one, two)
-        await one.session.submit(dataclasses.replace(small_job, model=Model(code)))
+        await one.session.jobs.submit(dataclasses.replace(small_job, model=Model(code)))
         await two.until_state("failed")
         two.faults[Configure] = LearnerFailed("model", "not today")
         allowing = dataclasses.replace(two.config.learner, allow=(code,))
@@ -540,9 +542,17 @@ async def test_nonsense_in_a_note_is_the_senders_fault(peers):
         one = await start("a")
         with pytest.raises(WireError):
             one.session.note(B, b"nonsense")
-        with pytest.raises(WireError, match="a job that is none"):
-            one.session.note(B, NOTES.encode(JobOffer(3, "{}}")))
-        assert one.session.board.posted is None
+        assert one.session.jobs.board.posted is None
+
+
+async def test_a_job_that_cannot_be_read_is_reported_and_left_alone(peers):
+    async with peers() as start:
+        one = await start("a")
+        for text in ("{}}", '{"nam": "a key of a later version"}'):
+            one.session.note(B, NOTES.encode(JobOffer(3, text)))
+        assert [told["from"] for told in one.saw("job.unreadable")] == [B[:8], B[:8]]
+        assert "did you mean 'name'" in one.saw("job.unreadable")[1]["reason"]
+        assert one.session.jobs.board.posted is None
 
 
 async def test_a_submitted_job_starts_the_learner_once(peers, small_job):
@@ -556,7 +566,7 @@ async def test_a_job_that_ranks_lower_is_not_asked_for(peers, small_job):
     async with peers() as start:
         one = await start("a", job=small_job)
         sent = []
-        one.session._send = lambda peer, note: sent.append(note)
+        one.session.overlay.send_note = lambda peer, body: sent.append(body)
         one.session.note(B, NOTES.encode(JobState(1, "")))
         assert sent == []
         one.session.note(B, NOTES.encode(JobState(2, "")))
@@ -615,9 +625,9 @@ async def test_other_runs_and_unknown_streams_are_declined_politely(peers, small
         one = await start("a")
         with pytest.raises(FetchFailed, match="no learner is running"):
             await one.session.provide(B, Want(1, "x", "round", 1))
-        await one.session.submit(small_job)
+        await one.session.jobs.submit(small_job)
         await one.until_state("finished")
-        run = one.session.board.posted.run
+        run = one.session.jobs.board.posted.run
         for want, reason in [
             (Want(1, "9-other", "round", 1), "another job"),
             (Want(1, run, "secrets", -1), "not to be had"),
@@ -638,7 +648,7 @@ async def test_owners_may_ask_between_rounds_and_hang_up(peers, small_job):
         one = await start("a")
         with pytest.raises(NotTraining, match="idle"):
             one.session.running()
-        await one.session.submit(training(small_job, rounds=50))
+        await one.session.jobs.submit(training(small_job, rounds=50))
         await one.until(lambda: one.progress.round >= 1)
         with trio.move_on_after(0.01) as scope:  # hangs up in the middle of a round
             await one.session.running().ask(Evaluate(), Evaluated)
@@ -657,7 +667,7 @@ async def test_a_daemon_without_a_learner_only_watches(peers, small_job):
         one = await start("a", job=training(small_job, rounds=3))
         observer = await start("b", learner={"enabled": False})
         await one.until_state("finished")
-        await observer.until(lambda: observer.session.board.posted)
+        await observer.until(lambda: observer.session.jobs.board.posted)
         assert (observer.progress.state, observer.learners) == ("off", [])
 
 

@@ -87,10 +87,13 @@ def test_a_job_that_does_not_fit_one_control_message_is_refused():
         job_from_table({"model": {"options": {"x": "y" * MAX_JOB_BYTES}}}, source="x")
 
 
-def test_code_references_name_what_would_be_imported():
+def test_local_names_are_the_code_and_the_paths_that_a_job_would_use():
     table = {"model": {"name": "my.nets:small"}, "data": {"source": "my.data:load"}}
-    assert job_from_table(table, source="x").code_references() == ("my.nets:small", "my.data:load")
-    assert Job().code_references() == ()
+    assert job_from_table(table, source="x").local_names() == ("my.nets:small", "my.data:load")
+    assert job_from_table(table, source="x").local_names(own_data=True) == ("my.nets:small",)
+    table = {"data": {"source": "folder:/data/scans"}}
+    assert job_from_table(table, source="x").local_names() == ("folder:/data/scans",)
+    assert Job().local_names() == ()
 
 
 @pytest.mark.parametrize(

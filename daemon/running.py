@@ -1,0 +1,84 @@
+"""A running daemon as its control API sees it: its parts, and what it can be asked as a whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+
+import trio
+
+from daemon.config import Config
+from daemon.events import EventLog
+from daemon.learner_process import Learner, open_learner
+from daemon.member_keeper import MemberKeeper
+from daemon.session import Session
+from daemon.store import Store
+from learner.schema import SchemaError
+from overlay.driver import Overlay
+
+log = logging.getLogger("gossipd")
+
+# Configuration keys that SIGHUP puts into force.
+RELOADED = ("node.log_level", "learner.allow")
+
+
+class Node:
+    """A running daemon, as the control API sees it."""
+
+    overlay: Overlay
+
+    def __init__(self, config: Config, store: Store, read_config: Callable[[], Config]) -> None:
+        self._read_config = read_config
+        self.config = config
+        self.store = store
+        self.events = EventLog()
+        self.keeper = MemberKeeper(store)
+        self.session = Session(config, store, self.events, self._start_learner)
+        self.started_at = time.time()
+        self.control_binds: list[str] = []
+        self._stopping = trio.Event()
+
+    def _start_learner(self) -> AbstractAsyncContextManager[Learner]:
+        log_file = self.config.data_dir / "learner.log"
+        return open_learner(log_file, nice=self.config.learner.nice)
+
+    def stop(self) -> None:
+        """Begin to leave."""
+        self._stopping.set()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether this daemon is about to leave."""
+        return self._stopping.is_set()
+
+    def reload(self) -> None:
+        """Read the configuration again; what needs a restart is said, a mistake changes nothing."""
+        try:
+            config = self._read_config()
+        except SchemaError as error:
+            self.events.add("config.rejected", {"reason": str(error)})
+            log.error("the configuration is not reloaded: %s", error)
+            return
+        logging.getLogger().setLevel(config.node.log_level.upper())
+        self.session.reconfigure(config)
+        waits = [key for key in _changed_keys(self.config, config) if key not in RELOADED]
+        self.events.add("config.reloaded", {"needs_restart": waits})
+        log.info("configuration reloaded; a restart is needed for: %s", waits or "nothing")
+
+    async def stopped(self) -> None:
+        """Wait until somebody wants this daemon to leave."""
+        await self._stopping.wait()
+
+
+def _changed_keys(old: Config, new: Config) -> list[str]:
+    """The dotted keys in which two configurations differ."""
+    before, after = dataclasses.asdict(old), dataclasses.asdict(new)
+    return [
+        f"{part}.{key}"
+        for part, table in before.items()
+        for key, value in table.items()
+        if after[part][key] != value
+    ]
