@@ -2,6 +2,8 @@
 
 Rules kept here:
 - numbers only grow, by one, for the life of the process;
+- the newest KEPT events of each kind are kept, so that a thousand rounds do not push out the one
+  crash among them;
 - a subscriber that does not keep up loses events, and is told how many by a `gap` in its stream;
   nobody is ever waited for.
 """
@@ -18,7 +20,7 @@ from typing import Any
 
 import trio
 
-KEPT = 1000
+KEPT = 500
 # Overflow rule: beyond this many waiting events a subscriber's oldest news is dropped as a gap.
 SUBSCRIBER_BUFFER = 256
 
@@ -72,7 +74,7 @@ class EventLog:
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         self._clock = clock
-        self._events: deque[Event] = deque(maxlen=KEPT)
+        self._events: dict[str, deque[Event]] = {}
         self._subscriptions: set[Subscription] = set()
         self._seq = 0
 
@@ -80,14 +82,15 @@ class EventLog:
         """Record an event and hand it to the subscribers."""
         self._seq += 1
         event = Event(self._seq, self._clock(), kind, _finite(data or {}))
-        self._events.append(event)
+        self._events.setdefault(kind, deque(maxlen=KEPT)).append(event)
         for subscription in self._subscriptions:
             subscription.offer(event)
         return event
 
-    def since(self, seq: int, *, prefix: str = "", limit: int = KEPT) -> list[Event]:
+    def since(self, seq: int, *, prefix: str = "", limit: int = 1000) -> list[Event]:
         """The kept events numbered above `seq`, the newest `limit` of them."""
-        found = [e for e in self._events if e.seq > seq and e.kind.startswith(prefix)]
+        kinds = (events for kind, events in self._events.items() if kind.startswith(prefix))
+        found = sorted((e for events in kinds for e in events if e.seq > seq), key=_number)
         return found[-limit:] if limit else []
 
     @contextmanager
@@ -99,6 +102,10 @@ class EventLog:
             yield subscription
         finally:
             self._subscriptions.remove(subscription)
+
+
+def _number(event: Event) -> int:
+    return event.seq
 
 
 def _finite(data: dict[str, Any]) -> dict[str, Any]:

@@ -21,8 +21,16 @@ from typing import Any, Protocol, TypeVar
 
 import trio
 
+from daemon.bootstrap import (
+    MODEL,
+    SETTLE_S,
+    Donation,
+    check_layouts,
+    fetch_models,
+    neighbours_have_spoken,
+)
 from daemon.exchange import Patience, View, mixing_row
-from daemon.inbox import NEWEST, STREAM, Inbox, Received, check_fit
+from daemon.inbox import NEWEST, STREAM, Inbox, Received
 from daemon.jobs import PostedJob
 from daemon.learner_process import Learner, LearnerDied, LearnerFailed
 from daemon.notes import NOTES, Announce, TrainState
@@ -45,7 +53,6 @@ from learner.messages import (
     SnapshotTaken,
 )
 from overlay.driver import Overlay
-from overlay.identity import short
 from overlay.transfer import Blob, FetchFailed, make_blob
 from overlay.wire import Want
 
@@ -53,13 +60,8 @@ log = logging.getLogger("gossipd.train")
 
 R = TypeVar("R", bound=Reply)
 
-MODEL = "model"
 # How many of its own rounds a peer serves: neighbours in lockstep are at most one round away.
 SERVED_ROUNDS = 2
-# How long a starting peer waits to hear where its neighbours stand.
-SETTLE_S = 3.0
-# A donor that does not deliver its model in this time is left out.
-DONATION_S = 120.0
 BOOTSTRAP_RETRY_S = 1.0
 BYTES_PER_VALUE = 4
 
@@ -152,7 +154,7 @@ class Run:
         await self._bootstrap(at_least=1 if self._round == 0 else self._round + 2)
         while self._round < self._job.training.rounds:
             await self._ready()
-            if self._lockstep and self._around.view.progress(self.run) >= self._round + 2:
+            if self._lockstep and self._donors(self._round + 2):
                 self._around.report("train.behind", {"round": self._round})
                 await self._bootstrap(at_least=self._round + 2)
                 continue
@@ -243,95 +245,53 @@ class Run:
 
     async def _settle(self) -> None:
         """Wait until the neighbours have said where they stand, but not for long."""
-        overlay = self._around.overlay
         with trio.move_on_after(SETTLE_S):
-            while True:
-                table = overlay.machine.table
-                wanted = overlay.machine.graph.neighbours(overlay.my_id)
-                learners = {p for p in wanted if (r := table.get(p)) is not None and r.learner}
-                if learners <= self._around.view.states().keys():
-                    return
+            while not neighbours_have_spoken(self._around.overlay, self._around.view):
                 await self._around.changed()
+        if self._round == 0:
+            check_layouts(self._around.view, self.train_state())
+
+    def _donors(self, at_least: int) -> tuple[str, ...]:
+        """The neighbours that completed `at_least` rounds and whose model fits."""
+        return self._around.view.donors(self.run, self._ready_learner.layout, at_least)
 
     async def _bootstrap(self, *, at_least: int) -> None:
-        """Start from the weighted average of the neighbours that completed `at_least` rounds.
+        """Start from the weighted average of the donors' models, at their round.
 
-        A model weighs what it was trained on and how far: samples times rounds. Donors that do not
-        deliver are asked again; as long as there are donors the peer does not start plain.
+        Donors that do not deliver are asked again; while there are donors nobody starts plain.
         """
-        view, ready = self._around.view, self._ready_learner
-        self._check_layouts(at_least)
-        while donors := view.donors(self.run, ready.layout, at_least):
+        while donors := self._donors(at_least):
             self._around.publish_state("bootstrapping")
-            models = await self._fetch_models(donors)
-            if models:
-                await self._start_from(models)
+            models = await fetch_models(
+                self._around.overlay,
+                donors,
+                run=self.run,
+                layout=self._ready_learner.layout,
+                size_bytes=self._vector_bytes,
+            )
+            if models and await self._start_from(models):
                 return
             await trio.sleep(BOOTSTRAP_RETRY_S)
 
-    async def _fetch_models(self, donors: Sequence[str]) -> dict[str, tuple[int, int, bytearray]]:
-        models: dict[str, tuple[int, int, bytearray]] = {}
-
-        async def fetch(peer: str) -> None:
-            try:
-                offer, vector = await self._around.overlay.fetch(
-                    peer,
-                    self.run,
-                    MODEL,
-                    NEWEST,
-                    check=lambda offer: check_fit(
-                        offer, self._ready_learner.layout, self._vector_bytes
-                    ),
-                )
-            except FetchFailed as error:
-                log.info("no model from %s: %s", short(peer), error)
-            else:
-                models[peer] = (offer.version, offer.weight, vector)
-
-        with trio.move_on_after(DONATION_S):
-            async with trio.open_nursery() as nursery:
-                for peer in donors:
-                    nursery.start_soon(fetch, peer)
-        return models
-
-    async def _start_from(self, models: dict[str, tuple[int, int, bytearray]]) -> None:
-        newest = max(version for version, _, _ in models.values())
-        weights = tuple(float(max(1, weight) * (1 + v)) for v, weight, _ in models.values())
-        reply, _ = await self._learner.call(
-            Bootstrap(newest, weights), Bootstrapped, [vector for _, _, vector in models.values()]
-        )
+    async def _start_from(self, models: dict[str, Donation]) -> bool:
+        """Average the models; False if none of them can be used."""
+        newest = max(donation.round for donation in models.values())
+        weights = tuple(donation.weight for donation in models.values())
+        payload: list[Payload] = [donation.model for donation in models.values()]
+        try:
+            reply, _ = await self._learner.call(Bootstrap(newest, weights), Bootstrapped, payload)
+        except LearnerFailed as error:
+            log.warning("the neighbours' models cannot be used: %s", error)
+            return False
         # The neighbours went on meanwhile; their round is mine from here on.
         self._round = max(newest, self._around.view.progress(self.run))
+        seen = {"accuracy": reply.accuracy, "test_loss": reply.test_loss}
         progress = self._around.progress
         progress.round = self._round
         progress.figures |= {"accuracy_after": reply.accuracy, "test_loss": reply.test_loss}
-        self._around.report(
-            "train.bootstrapped",
-            {
-                "round": self._round,
-                "accuracy": reply.accuracy,
-                "test_loss": reply.test_loss,
-                "neighbours": sorted(models),
-            },
-        )
-
-    def _check_layouts(self, at_least: int) -> None:
-        """A peer whose model is not the network's must not train beside it."""
-        mine = self._ready_learner
-        others = {
-            peer: state
-            for peer, state in self._around.view.states().items()
-            if state.run == self.run and state.layout and state.layout != mine.layout
-        }
-        agreed = self._around.view.donors(self.run, mine.layout, 0)
-        if others and not agreed and self._round == 0 and at_least <= 1:
-            peer, state = next(iter(others.items()))
-            raise LearnerFailed(
-                "layout",
-                f"this peer's model ({mine.layout_text}, layout {mine.layout}) is not the"
-                f" network's ({state.layout_text}, layout {state.layout} at {short(peer)});"
-                " use the same model code, options and data shape as the other peers",
-            )
+        told = {"round": self._round, **seen, "neighbours": sorted(models)}
+        self._around.report("train.bootstrapped", told)
+        return True
 
     # One round.
 

@@ -141,10 +141,14 @@ class Session:
         count = len(command.weights)
         vectors = inbox_view(payload, count, 1, self._layout.dimension)[:, 0]
         weights = _normalised(command.weights)
-        if bad := finite_rows(vectors).count(False):
-            raise LearnerError(
-                "layout", f"{bad} of {count} models hold NaN or infinity; ask other peers"
-            )
+        finite = finite_rows(vectors)
+        if not any(finite):
+            raise LearnerError("layout", f"all {count} models hold NaN or infinity")
+        if not all(finite):
+            logger.warning("%d of %d models hold NaN or infinity", finite.count(False), count)
+            vectors = vectors[torch.tensor(finite)]
+            kept = [weight for weight, good in zip(weights, finite, strict=True) if good]
+            weights = [weight / math.fsum(kept) for weight in kept]
         average = weighted_mean(vectors[0], vectors[1:], weights[0], weights[1:])
         with self._weights_kept_on_error():
             self._layout.assign(self._trainer.model, average)

@@ -34,6 +34,16 @@ def test_only_the_newest_are_kept_and_numbers_go_on():
     assert [kept[0].seq, kept[-1].seq, len(kept)] == [6, KEPT + 5, KEPT]
 
 
+def test_many_events_of_one_kind_do_not_push_out_the_others():
+    log = EventLog()
+    log.add("member.dead")
+    for _ in range(3 * KEPT):
+        log.add("train.round")
+    assert [e.seq for e in log.since(0, prefix="member.")] == [1]
+    numbers = [e.seq for e in log.since(0)]
+    assert numbers == sorted(numbers)
+
+
 def test_events_are_found_by_number_prefix_and_limit():
     log = EventLog()
     for kind in ("link.up", "member.dead", "link.down", "link.up"):

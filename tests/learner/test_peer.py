@@ -162,12 +162,23 @@ def test_a_bootstrap_that_makes_no_sense_changes_nothing(ready, small_job, weigh
     before = model_of(learner)
     models = torch.stack([before + 1, before + 2])
     if poison:
-        models[1, 3] = float("inf")
+        models[:, 3] = float("inf")
     reply, _ = ask(learner, say.Bootstrap(5, weights), raw(models))
     assert reply.kind == kind
-    assert ("1 of 2 models" in reply.message) is poison
+    assert ("all 2 models" in reply.message) is poison
     assert ask(learner, say.Snapshot())[0].round == 0
     assert torch.equal(model_of(learner), before)
+
+
+def test_a_poisoned_model_is_left_out_of_the_average(ready, small_job):
+    learner = ready(small_job)
+    before = model_of(learner)
+    models = torch.stack([before + 1, before + 2, before + 4])
+    models[1, 3] = float("nan")
+    assert isinstance(
+        ask(learner, say.Bootstrap(5, (1.0, 5.0, 3.0)), raw(models))[0], say.Bootstrapped
+    )
+    torch.testing.assert_close(model_of(learner), before + 1 / 4 + 4 * 3 / 4)
 
 
 def test_a_bootstrap_without_models_is_refused(ready, small_job):
