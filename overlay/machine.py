@@ -26,6 +26,7 @@ from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
 from overlay import heartbeat
+from overlay.cases import Cases
 from overlay.dialling import Dialler
 from overlay.effects import (
     CloseLink,
@@ -46,7 +47,6 @@ from overlay.membership import Change, Membership
 from overlay.neighbourhood import Neighbourhood
 from overlay.profile import Profile
 from overlay.records import Record, State
-from overlay.suspicion import Suspicion, quorum
 from overlay.wire import (
     CONTROL,
     MAX_CONTROL_BYTES,
@@ -86,7 +86,7 @@ class OverlayMachine:
         self._profile = profile
         self._dialler = Dialler(self.table, profile, rng, now)
         self._links: dict[str, _Link] = {}
-        self._suspicions: dict[str, Suspicion] = {}
+        self._cases = Cases(self.graph, profile)
         self._leaving = False
         self._handled_at = now
         self._heartbeat_at = now
@@ -104,9 +104,8 @@ class OverlayMachine:
 
     def wake_at(self) -> float:
         """When the machine wants to be woken at the latest."""
-        times = [self._heartbeat_at]
+        times = [self._heartbeat_at, self._cases.wake_at()]
         times += [self._silent_at(link) for link in self._links.values()]
-        times += [self._verdict_at(peer) for peer in self._suspicions]
         if not self._leaving:  # a leaver neither dials nor drains
             times += [self._dialler.wake_at()]
             times += [self._drained_at(link) for link in self._links.values()]
@@ -250,11 +249,8 @@ class OverlayMachine:
         record = change.record
         peer = record.peer_id
         self.graph.place(record)
-        case = self._suspicions.get(peer)
-        if case is not None and (record.incarnation > case.incarnation or not record.is_live):
-            del self._suspicions[peer]
-        elif record.state is State.SUSPECT and case is None and peer != self.table.my_id:
-            self._suspicions[peer] = Suspicion(record.incarnation, now)
+        if peer != self.table.my_id:
+            self._cases.follow(record, now)
         self._report_change(change)
 
     def _report_change(self, change: Change) -> None:
@@ -309,13 +305,9 @@ class OverlayMachine:
                 self._apply(self.table.update_me(now), source="", now=now)
             return
         record = self.table.get(subject)
-        if record is None or not record.is_live or evidence.incarnation < record.incarnation:
+        if record is None or not record.is_live:
             return
-        observers = self.graph.observers(subject)
-        if evidence.observer not in observers:
-            return
-        case = self._suspicions.setdefault(subject, Suspicion(record.incarnation, now))
-        if not case.add(evidence.observer, evidence.hard):
+        if not self._cases.add(evidence, record, now):
             return
         for peer in sorted(self._links.keys() - {source}):
             self._send(peer, evidence)
@@ -323,12 +315,8 @@ class OverlayMachine:
         doubted = self.table.merge(replace(record, state=State.SUSPECT), now)
         if doubted is not None:
             self._settle(doubted, now)
-        if case.hard_votes(observers) >= quorum(len(self._standing(observers))):
+        if self._cases.is_proven(subject):
             self._declare_dead(subject, now)
-
-    def _standing(self, observers: Iterable[str]) -> list[str]:
-        """Observers that are not themselves under suspicion."""
-        return [peer for peer in observers if peer not in self._suspicions]
 
     def _declare_dead(self, peer: str, now: float) -> None:
         record = self.table.get(peer)
@@ -336,13 +324,6 @@ class OverlayMachine:
             self._learn(replace(record, state=State.DEAD), source="", now=now)
             if peer in self._links:
                 self._close(peer, "declared dead", lost=True)
-
-    def _verdict_at(self, peer: str) -> float:
-        return self._suspicions[peer].deadline(
-            len(self._standing(self.graph.observers(peer))),
-            shortest_s=self._profile.suspicion_shortest_s,
-            longest_s=self._profile.suspicion_longest_s,
-        )
 
     # Time.
 
@@ -354,9 +335,8 @@ class OverlayMachine:
                 self._send(peer, Heartbeat(self.table.digest))
         for peer in [p for p, link in self._links.items() if now >= self._silent_at(link)]:
             self._on_silence(peer, now)
-        for peer in [p for p in self._suspicions if now >= self._verdict_at(p)]:
+        for peer in self._cases.take_due(now):
             self._declare_dead(peer, now)
-            self._suspicions.pop(peer, None)
 
     def _silent_at(self, link: _Link) -> float:
         return heartbeat.deadline(
@@ -380,8 +360,7 @@ class OverlayMachine:
             return
         for link in self._links.values():
             link.pulse = heartbeat.excuse(link.pulse, stalled)
-        for case in self._suspicions.values():
-            case.since += stalled
+        self._cases.excuse(stalled)
 
     # Links.
 
