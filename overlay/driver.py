@@ -12,7 +12,6 @@ import random
 import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 import trio
@@ -34,11 +33,13 @@ from overlay.effects import (
     Send,
     Wake,
 )
+from overlay.greeting import Declined, make_hello, other_network, read_answer, refusal
 from overlay.identity import short
 from overlay.link import Link
 from overlay.machine import OverlayMachine
 from overlay.profile import Profile
 from overlay.records import Record
+from overlay.traffic import Meter, Traffic
 from overlay.transfer import Blob, DataLink, FetchFailed
 from overlay.transport import (
     HANDSHAKE_S,
@@ -59,7 +60,6 @@ from overlay.wire import (
     DATA_PATH,
     MAX_CONTROL_BYTES,
     MAX_DATA_BYTES,
-    PROTOCOL_VERSION,
     DataHello,
     DataWelcome,
     Hello,
@@ -106,24 +106,6 @@ class JoinFailed(Exception):
         self.kind = kind
 
 
-class Declined(Exception):
-    """The other side answered and wants no link; `kind` is that of its Refuse."""
-
-    def __init__(self, kind: str, reason: str) -> None:
-        super().__init__(reason)
-        self.kind = kind
-
-
-@dataclass(slots=True)
-class Traffic:
-    """Bytes of links that have ended, by kind, and of live ones when asked."""
-
-    control_sent: int = 0
-    control_received: int = 0
-    data_sent: int = 0
-    data_received: int = 0
-
-
 class Overlay:
     """A running overlay; made by `open_overlay`."""
 
@@ -144,8 +126,7 @@ class Overlay:
         self._nursery = nursery
         self._may_adopt = may_adopt
         self._links: dict[str, Link] = {}
-        self._sockets: dict[WebSocket, bool] = {}  # open sockets; True: a data link's
-        self._ended = Traffic()
+        self._meter = Meter()
         self._instance = secrets.token_bytes(16)
         self._pending = 0
         self._moved = trio.Event()
@@ -213,15 +194,7 @@ class Overlay:
 
     def traffic(self) -> Traffic:
         """Bytes so far, websocket frames and handshakes included."""
-        total = Traffic(
-            self._ended.control_sent,
-            self._ended.control_received,
-            self._ended.data_sent,
-            self._ended.data_received,
-        )
-        for socket, is_data in self._sockets.items():
-            _count(total, socket, is_data)
-        return total
+        return self._meter.total()
 
     # The machine.
 
@@ -299,31 +272,14 @@ class Overlay:
     async def _greet(self, socket: WebSocket) -> tuple[Welcome, bytes]:
         machine, link_id = self.machine, secrets.token_bytes(16)
         adopting = not machine.network_id or self._may_adopt()
-        network = "" if adopting else machine.network_id
-        hello = Hello(
-            PROTOCOL_VERSION,
-            network,
-            machine.table.me,
-            self._instance,
-            link_id,
-            machine.table.digest,
-        )
+        hello = make_hello(machine, instance=self._instance, link_id=link_id, homeless=adopting)
         await socket.send(CONTROL.encode(hello))
-        try:
-            answer = CONTROL.decode(await socket.receive())
-        except WireError as error:
-            raise HandshakeFailed(str(error)) from None
-        if isinstance(answer, Refuse):
-            raise Declined(answer.kind, answer.reason)
-        if not isinstance(answer, Welcome):
-            raise HandshakeFailed("answered out of turn")
-        if answer.record.peer_id == self.my_id:
-            raise HandshakeFailed("answered under this peer's own id")
+        answer = read_answer(await socket.receive(), machine)
         if adopting and (not machine.network_id or self._may_adopt()):
             machine.adopt_network(answer.network)
             self._listener.network_adopted(answer.network)
         elif answer.network != machine.network_id:
-            raise Declined("network", _other_network(answer.network, machine.network_id))
+            raise Declined("network", other_network(answer.network, machine.network_id))
         return answer, link_id
 
     def _answer_join(self, target: str, answer: JoinFailed | str) -> None:
@@ -374,11 +330,13 @@ class Overlay:
     ) -> None:
         if not isinstance(hello, Hello):
             raise HandshakeFailed("spoke out of turn")
-        refusal = self._refusal(hello)
-        if refusal is not None:
-            await socket.send(CONTROL.encode(refusal))
-            await socket.close(refusal.kind)
-            raise HandshakeFailed(f"refused {short(hello.record.peer_id)}: {refusal.reason}")
+        no = refusal(hello, self.machine)
+        if no is None and self._is_duplicate(hello.record.peer_id, hello.instance):
+            no = Refuse("duplicate", "there is a link already")
+        if no is not None:
+            await socket.send(CONTROL.encode(no))
+            await socket.close(no.kind)
+            raise HandshakeFailed(f"refused {short(hello.record.peer_id)}: {no.reason}")
         machine = self.machine
         welcome = Welcome(
             machine.network_id, machine.table.me, self._instance, machine.table.digest
@@ -394,21 +352,6 @@ class Overlay:
             socket,
         )
         await self._hold(link, hello.record, hello.digest, "", "")
-
-    def _refusal(self, hello: Hello) -> Refuse | None:
-        """Why there shall be no such link, or None."""
-        mine, peer = self.machine.network_id, hello.record.peer_id
-        if hello.version != PROTOCOL_VERSION:
-            return Refuse("version", f"this peer speaks protocol version {PROTOCOL_VERSION}")
-        if peer == self.my_id:
-            return Refuse("self", "this is your own address")
-        if not mine:
-            return Refuse("homeless", "this peer has no network yet: it is still joining one")
-        if hello.network not in ("", mine):
-            return Refuse("network", _other_network(mine, hello.network))
-        if self._is_duplicate(peer, hello.instance):
-            return Refuse("duplicate", "there is a link already")
-        return None
 
     def _is_duplicate(self, peer: str, instance: bytes) -> bool:
         """Whether an incoming link loses against the one of the same pair that I dialled: when
@@ -445,7 +388,7 @@ class Overlay:
         if (older := self._links.get(peer)) is not None:
             older.scope.cancel()
         self._links[peer] = link
-        self._sockets[link.socket] = False
+        self._meter.opened(link.socket, is_data=False)
         try:
             with link.scope:
                 self.step(LinkUp(record, digest, target))
@@ -459,7 +402,7 @@ class Overlay:
         except Exception:
             log.exception("link to %s dropped: a bug of ours", short(peer))
         finally:
-            _count(self._ended, link.socket, self._sockets.pop(link.socket))
+            self._meter.closed(link.socket)
             link.ended.set()
             if self._links.get(peer) is link:
                 del self._links[peer]
@@ -516,14 +459,14 @@ class Overlay:
             return await self._listener.provide(link.peer, want)
 
         data = DataLink(socket, provide)
-        self._sockets[socket] = True
+        self._meter.opened(socket, is_data=True)
         link.attach(data)
         try:
             if nonsense := await data.run():
                 self._condemn(link, nonsense)
         finally:
             link.detach(data)
-            _count(self._ended, socket, self._sockets.pop(socket))
+            self._meter.closed(socket)
 
 
 @asynccontextmanager
@@ -560,19 +503,3 @@ async def _end_with(link: Link, scope: trio.CancelScope) -> None:
     """An accepted data link ends with the control link it belongs to."""
     await link.ended.wait()
     scope.cancel()
-
-
-def _count(total: Traffic, socket: WebSocket, is_data: bool) -> None:
-    if is_data:
-        total.data_sent += socket.bytes_sent
-        total.data_received += socket.bytes_received
-    else:
-        total.control_sent += socket.bytes_sent
-        total.control_received += socket.bytes_received
-
-
-def _other_network(theirs: str, mine: str) -> str:
-    return (
-        f"that peer belongs to network {short(theirs)}, this one to {short(mine)}; to change"
-        " networks start with another --data-dir"
-    )

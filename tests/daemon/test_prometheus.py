@@ -5,7 +5,7 @@ import pytest
 
 from daemon.progress import Progress
 from daemon.prometheus import render
-from overlay.driver import Traffic
+from overlay.traffic import Traffic
 
 SAMPLE = re.compile(r"gossipd_[a-z_]+ \S+")
 

@@ -1,0 +1,67 @@
+"""The first words on a control link: who we are, and whether we want a link at all.
+
+Pure: messages in, messages or refusals out. A peer without a network takes over the one of whoever
+welcomes it; peers of different networks never link.
+"""
+
+from __future__ import annotations
+
+from overlay.codec import WireError
+from overlay.identity import short
+from overlay.machine import OverlayMachine
+from overlay.transport import HandshakeFailed
+from overlay.wire import CONTROL, PROTOCOL_VERSION, Hello, Refuse, Welcome
+
+
+class Declined(Exception):
+    """The other side answered and wants no link; `kind` is that of its Refuse."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
+
+
+def make_hello(
+    machine: OverlayMachine, *, instance: bytes, link_id: bytes, homeless: bool
+) -> Hello:
+    """The dialling side's first message; `homeless`: ready to take over the other's network."""
+    table = machine.table
+    network = "" if homeless else machine.network_id
+    return Hello(PROTOCOL_VERSION, network, table.me, instance, link_id, table.digest)
+
+
+def read_answer(data: bytes, machine: OverlayMachine) -> Welcome:
+    """The accepting side's welcome. Raises Declined, or HandshakeFailed for nonsense."""
+    try:
+        answer = CONTROL.decode(data)
+    except WireError as error:
+        raise HandshakeFailed(str(error)) from None
+    if isinstance(answer, Refuse):
+        raise Declined(answer.kind, answer.reason)
+    if not isinstance(answer, Welcome):
+        raise HandshakeFailed("answered out of turn")
+    if answer.record.peer_id == machine.table.my_id:
+        raise HandshakeFailed("answered under this peer's own id")
+    return answer
+
+
+def refusal(hello: Hello, machine: OverlayMachine) -> Refuse | None:
+    """Why there shall be no link with whoever says `hello`, or None."""
+    mine = machine.network_id
+    if hello.version != PROTOCOL_VERSION:
+        return Refuse("version", f"this peer speaks protocol version {PROTOCOL_VERSION}")
+    if hello.record.peer_id == machine.table.my_id:
+        return Refuse("self", "this is your own address")
+    if not mine:
+        return Refuse("homeless", "this peer has no network yet: it is still joining one")
+    if hello.network not in ("", mine):
+        return Refuse("network", other_network(mine, hello.network))
+    return None
+
+
+def other_network(theirs: str, mine: str) -> str:
+    """The words for two peers of different networks, as `mine` hears them."""
+    return (
+        f"that peer belongs to network {short(theirs)}, this one to {short(mine)}; to change"
+        " networks start with another --data-dir"
+    )
