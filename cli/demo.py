@@ -282,6 +282,7 @@ class Demo:
             **_entry(newcomer, {n: histories[n] for n in survivors}),
             "bytes_per_round": statistics.fmean(sent),
             "healed": self._healed(killed),
+            "daemon_rss_mb_max": max(p.status["rss_bytes"] for p in self._peers) / 1e6,
             "rounds": self._rounds,
             "wall_s": time.monotonic() - self._began,
         }
