@@ -22,7 +22,6 @@ from typing import Any, Protocol, TypeVar
 import trio
 
 from daemon.bootstrap import (
-    MODEL,
     SETTLE_S,
     Donation,
     check_layouts,
@@ -30,11 +29,12 @@ from daemon.bootstrap import (
     neighbours_have_spoken,
 )
 from daemon.exchange import Patience, View, mixing_row
-from daemon.inbox import NEWEST, STREAM, Inbox, Received
+from daemon.inbox import Inbox, Received
 from daemon.jobs import PostedJob
 from daemon.learner_process import Learner, LearnerDied, LearnerFailed
 from daemon.notes import NOTES, Announce, TrainState
 from daemon.progress import Progress
+from daemon.shelf import Shelf
 from learner.channel import Payload
 from learner.messages import (
     Bootstrap,
@@ -53,15 +53,15 @@ from learner.messages import (
     SnapshotTaken,
 )
 from overlay.driver import Overlay
-from overlay.transfer import Blob, FetchFailed, make_blob
+from overlay.transfer import Blob, FetchFailed
 from overlay.wire import Want
 
 log = logging.getLogger("gossipd.train")
 
 R = TypeVar("R", bound=Reply)
 
-# How many of its own rounds a peer serves: neighbours in lockstep are at most one round away.
-SERVED_ROUNDS = 2
+# States in which this peer's vectors and model are not yet, or no longer, the run's.
+NOTHING_TO_GIVE = ("starting", "bootstrapping", "failed")
 BOOTSTRAP_RETRY_S = 1.0
 BYTES_PER_VALUE = 4
 
@@ -109,8 +109,7 @@ class Run:
         self._nursery = nursery
         self._between = trio.Lock()
         self._patience = Patience()
-        self._published: dict[int, Blob] = {}
-        self._snapshot: Blob | None = None
+        self._shelf: Shelf | None = None
         self._configured: Configured | None = None
         self._inbox: Inbox | None = None
         self._round = 0
@@ -140,6 +139,7 @@ class Run:
             lockstep=self._lockstep,
             changed=self._around.touch,
         )
+        self._shelf = Shelf(layout=ready.layout, samples=ready.samples, take_model=self._take_model)
         self._round = ready.round
         progress = self._around.progress
         progress.round, progress.rounds = ready.round, self._job.training.rounds
@@ -222,24 +222,16 @@ class Run:
         """A blob that a neighbour wants. Raises FetchFailed."""
         if want.scope != self.run:
             raise FetchFailed("another job is running here")
-        if want.stream == STREAM and self._published:
-            newest = max(self._published)
-            blob = self._published.get(newest if want.version == NEWEST else want.version)
-            if blob is None:
-                raise FetchFailed(f"round {want.version} is not served any more")
-            return blob
-        if want.stream == MODEL and self._around.progress.state != "bootstrapping":
-            return await self._model()
-        raise FetchFailed("not to be had")
+        if self._shelf is None or self._around.progress.state in NOTHING_TO_GIVE:
+            raise FetchFailed(f"this peer is {self._around.progress.state}")
+        return await self._shelf.find(want, completed=self._round)
 
-    async def _model(self) -> Blob:
-        if self._snapshot is None or self._snapshot.version != self._round:
-            try:
-                taken, vector = await self.ask(Snapshot(), SnapshotTaken)
-            except (LearnerFailed, LearnerDied) as error:
-                raise FetchFailed(f"the learner has no model to give: {error}") from None
-            self._snapshot = await self._blob(vector, taken.round)
-        return self._snapshot
+    async def _take_model(self) -> tuple[int, bytearray]:
+        try:
+            taken, vector = await self.ask(Snapshot(), SnapshotTaken)
+        except (LearnerFailed, LearnerDied) as error:
+            raise FetchFailed(f"the learner has no model to give: {error}") from None
+        return taken.round, vector
 
     # Starting from the neighbours' models.
 
@@ -314,7 +306,7 @@ class Run:
         started, sent = trio.current_time(), overlay.traffic().data_sent
         self._pull_announced(number)
         done, vectors = await self._learner.call(RunLocal(number, evaluate), LocalDone)
-        await self._publish(number, vectors)
+        await self._shelf_.put(number, vectors)
         partners = self._around.view.partners(
             self.train_state(), overlay.links, lockstep=self._lockstep
         )
@@ -350,11 +342,6 @@ class Run:
             for peer in self._around.overlay.links:
                 if me in (self._around.view.announced(peer, number) or ()):
                     self._inbox_.pull(peer, number, self._round)
-
-    async def _publish(self, number: int, vectors: bytearray) -> None:
-        self._published[number] = await self._blob(vectors, number)
-        for old in sorted(self._published)[:-SERVED_ROUNDS]:
-            del self._published[old]
 
     def _announce(self, number: int, partners: tuple[str, ...]) -> None:
         note = NOTES.encode(Announce(self.run, number, partners))
@@ -434,10 +421,6 @@ class Run:
         async with self._between:
             return await self._learner.call(command, answer)
 
-    async def _blob(self, vectors: bytearray, version: int) -> Blob:
-        ready = self._ready_learner
-        return await make_blob(vectors, version=version, layout=ready.layout, weight=ready.samples)
-
     @property
     def _lockstep(self) -> bool:
         return self._job.training.mode == "sync"
@@ -450,6 +433,11 @@ class Run:
     def _ready_learner(self) -> Configured:
         assert self._configured is not None, "configure comes first"
         return self._configured
+
+    @property
+    def _shelf_(self) -> Shelf:
+        assert self._shelf is not None, "configure comes first"
+        return self._shelf
 
     @property
     def _inbox_(self) -> Inbox:

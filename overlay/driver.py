@@ -253,13 +253,7 @@ class Overlay:
         """Dial, greet, and hold the link until it ends. Raises why there was no link."""
         with trio.CancelScope() as scope:
             scope.deadline = trio.current_time() + self._profile.dial_timeout_s
-            stream = await self._network.connect(address)
-            async with open_client(
-                stream,
-                host=address.removeprefix("ws://"),
-                path=CONTROL_PATH,
-                max_message_bytes=MAX_CONTROL_BYTES,
-            ) as socket:
+            async with self._connect(address, CONTROL_PATH, MAX_CONTROL_BYTES) as socket:
                 welcome, link_id = await self._greet(socket)
                 scope.deadline = float("inf")
                 peer = welcome.record.peer_id
@@ -268,6 +262,17 @@ class Overlay:
                 await self._hold(link, welcome.record, welcome.digest, target, address)
         if scope.cancelled_caught:
             raise OSError(f"no answer from {address}")
+
+    @asynccontextmanager
+    async def _connect(
+        self, address: str, path: str, max_message_bytes: int
+    ) -> AsyncIterator[WebSocket]:
+        stream = await self._network.connect(address)
+        host = address.removeprefix("ws://")
+        async with open_client(
+            stream, host=host, path=path, max_message_bytes=max_message_bytes
+        ) as socket:
+            yield socket
 
     async def _greet(self, socket: WebSocket) -> tuple[Welcome, bytes]:
         machine, link_id = self.machine, secrets.token_bytes(16)
@@ -436,13 +441,7 @@ class Overlay:
         while True:
             try:
                 with trio.fail_after(self._profile.dial_timeout_s) as scope:
-                    stream = await self._network.connect(address)
-                    async with open_client(
-                        stream,
-                        host=address.removeprefix("ws://"),
-                        path=DATA_PATH,
-                        max_message_bytes=MAX_DATA_BYTES,
-                    ) as socket:
+                    async with self._connect(address, DATA_PATH, MAX_DATA_BYTES) as socket:
                         await socket.send(DATA.encode(DataHello(link.link_id)))
                         if not isinstance(DATA.decode(await socket.receive()), DataWelcome):
                             raise HandshakeFailed("answered out of turn")

@@ -630,7 +630,7 @@ async def test_other_runs_and_unknown_streams_are_declined_politely(peers, small
         run = one.session.jobs.board.posted.run
         for want, reason in [
             (Want(1, "9-other", "round", 1), "another job"),
-            (Want(1, run, "secrets", -1), "not to be had"),
+            (Want(1, run, "secrets", -1), "there is no stream"),
             (Want(1, run, "round", 1), "not served any more"),
             (Want(1, run, "round", 99), "not served any more"),
         ]:

@@ -1,0 +1,60 @@
+"""What a run hands out to neighbours: its newest rounds, and its model for newcomers.
+
+Rules kept here:
+- SERVED_ROUNDS own rounds are kept, for neighbours in lockstep are at most one round away;
+- the model is taken from the learner when somebody asks for it, once a round.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from daemon.bootstrap import MODEL
+from daemon.inbox import NEWEST, STREAM
+from overlay.transfer import Blob, FetchFailed, make_blob
+from overlay.wire import Want
+
+SERVED_ROUNDS = 2
+
+TakeModel = Callable[[], Awaitable[tuple[int, bytearray]]]
+"""Gives (completed rounds, model float32 [dimension]), or raises FetchFailed."""
+
+
+class Shelf:
+    """Blobs of one run; `layout` and `samples` go with every offer."""
+
+    def __init__(self, *, layout: str, samples: int, take_model: TakeModel) -> None:
+        self._layout = layout
+        self._samples = samples
+        self._take_model = take_model
+        self._rounds: dict[int, Blob] = {}
+        self._model: Blob | None = None
+
+    async def put(self, number: int, vectors: bytearray) -> None:
+        """Offer round `number`'s outgoing vectors, float32 [exchanged, dimension]."""
+        self._rounds[number] = await self._blob(vectors, number)
+        for old in sorted(self._rounds)[:-SERVED_ROUNDS]:
+            del self._rounds[old]
+
+    async def find(self, want: Want, *, completed: int) -> Blob:
+        """What a neighbour wants, after `completed` rounds here. Raises FetchFailed."""
+        if want.stream == STREAM:
+            return self._round(want.version)
+        if want.stream == MODEL:
+            return await self._newest_model(completed)
+        raise FetchFailed(f"there is no stream {want.stream[:20]!r}")
+
+    def _round(self, version: int) -> Blob:
+        wanted = max(self._rounds, default=NEWEST) if version == NEWEST else version
+        if wanted not in self._rounds:
+            raise FetchFailed(f"round {version} is not served")
+        return self._rounds[wanted]
+
+    async def _newest_model(self, completed: int) -> Blob:
+        if self._model is None or self._model.version != completed:
+            number, vector = await self._take_model()
+            self._model = await self._blob(vector, number)
+        return self._model
+
+    async def _blob(self, data: bytearray, version: int) -> Blob:
+        return await make_blob(data, version=version, layout=self._layout, weight=self._samples)
