@@ -631,8 +631,8 @@ async def test_other_runs_and_unknown_streams_are_declined_politely(peers, small
         for want, reason in [
             (Want(1, "9-other", "round", 1), "another job"),
             (Want(1, run, "secrets", -1), "there is no stream"),
-            (Want(1, run, "round", 1), "not served any more"),
-            (Want(1, run, "round", 99), "not served any more"),
+            (Want(1, run, "round", 1), "is not served"),
+            (Want(1, run, "round", 99), "is not served"),
         ]:
             with pytest.raises(FetchFailed, match=reason):
                 await one.session.provide(B, want)
