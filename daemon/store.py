@@ -29,8 +29,8 @@ CREATE TABLE IF NOT EXISTS rounds (
 );
 CREATE INDEX IF NOT EXISTS rounds_by_round ON rounds (job, round);
 """
-# Weeks of rounds at one a second; older rows go.
-MAX_ROUNDS = 2_000_000
+# A week of rounds at one a second, about 150 MB; older rows go.
+MAX_ROUNDS = 500_000
 PRUNE_EVERY = 1000
 
 
