@@ -41,7 +41,7 @@ def main() -> int:
         for name, value in result.items():
             print(f"{name.replace('_', ' ')}: {value:.3f}")
     within = (
-        result["rss_mb_max"] <= RSS_MB
+        max(result["rss_mb_max"], result["rss_mb_max_after_topology"]) <= RSS_MB
         and result["idle_cpu_percent_max"] <= IDLE_PERCENT
         and result["status_s_median"] <= STATUS_S
     )
@@ -63,9 +63,13 @@ def measure() -> dict[str, Any]:
         time.sleep(IDLE_S)
         after = [peer.call("node.status") for peer in peers]
         status_s = [_time_status(peers[0]) for _ in range(CALLS)]
+        for peer in peers:  # the analysis imports networkx and numpy
+            peer.call("overlay.topology")
+        analysed = [peer.call("node.status") for peer in peers]
     cpu = [(b["cpu_s"] - a["cpu_s"]) / IDLE_S for a, b in zip(before, after, strict=True)]
     return {
         "rss_mb_max": max(status["rss_bytes"] for status in after) / 1e6,
+        "rss_mb_max_after_topology": max(status["rss_bytes"] for status in analysed) / 1e6,
         "idle_cpu_percent_max": 100 * max(cpu),
         "status_s_median": statistics.median(status_s),
         "status_s_max": max(status_s),

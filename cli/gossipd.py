@@ -155,7 +155,7 @@ def _announcer(arguments: argparse.Namespace) -> Any:
             print(json.dumps(facts), flush=True)
             return
         lines = [
-            f"gossipd is running: peer {overlay.my_id[:8]} ({node.config.display_name})",
+            f"gossipd is running: peer {overlay.my_id[:8]} ({overlay.machine.table.me.name})",
             f"  peers join with:  gossipd start --join {overlay.machine.table.me.addresses[0]}",
             f"  control:          gossipctl --data-dir {node.config.data_dir} status",
             "  links are NOT encrypted or authenticated: keep to networks you trust",

@@ -18,7 +18,7 @@ def status(answer: dict[str, Any]) -> str:
     state = train["state"] + (f" ({train['reason']})" if train["reason"] else "")
     lines = [
         ("peer", f"{answer['peer'][:SHORT]} ({answer['name']})"),
-        ("network", answer["network"][:SHORT] or "none yet: still joining"),
+        ("network", answer["network"][:SHORT] or _still_joining(answer)),
         ("listens", answer["listen"] + ("" if answer["encrypted"] else "  (not encrypted)")),
         ("members", answer["members"]),
         ("links", len(answer["neighbours"])),
@@ -32,6 +32,11 @@ def status(answer: dict[str, Any]) -> str:
         ("data dir", answer["data_dir"]),
     ]
     return pairs(lines)
+
+
+def _still_joining(answer: dict[str, Any]) -> str:
+    reason = answer.get("join_error")
+    return "none yet: still joining" + (f" ({reason})" if reason else "")
 
 
 def figures(train: dict[str, Any]) -> list[tuple[str, Any]]:

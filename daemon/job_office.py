@@ -12,7 +12,7 @@ from typing import Any
 
 from daemon.jobs import JobBoard, JobRejected, PostedJob
 from daemon.notes import JobOffer, JobRequest, JobState, Note
-from daemon.store import Store, StoreFull
+from daemon.store import Store, StoreFailed
 from learner.job import Job
 from overlay.identity import short
 
@@ -43,7 +43,7 @@ class JobOffice:
     async def submit(self, job: Job) -> PostedJob:
         """Make `job` the network's job.
 
-        Raises StoreFull, and then the job before it stays in force.
+        Raises StoreFailed, and then the job before it stays in force.
         """
         posted = self.board.proposal(job)
         await self._store.in_thread(self._store.put, _words(posted, own=True))
@@ -121,8 +121,8 @@ class JobOffice:
         try:
             # From a callback that cannot wait; rare, and a millisecond.
             self._store.put(_words(posted, own=False))
-        except StoreFull as error:
-            self._report("disk.full", {"reason": str(error)})
+        except StoreFailed as error:
+            self._report(error.kind, {"reason": str(error)})
         self._tell(posted, but=peer)
         self._on_posted()
 

@@ -8,6 +8,7 @@ Rules kept here:
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -131,14 +132,18 @@ class LearnerProcess:
 
 @asynccontextmanager
 async def open_learner(log_file: Path, *, nice: int) -> AsyncIterator[Learner]:
-    """Start a learner; its output goes to `log_file`. The process ends with the block."""
-    ours, theirs = socket.socketpair()
-    with theirs, _open_log(log_file) as log:
-        process = await _spawn(theirs, log)
-    stream = trio.SocketStream(trio.socket.from_stdlib_socket(ours))
-    if nice:
-        os.setpriority(os.PRIO_PROCESS, process.pid, nice)
+    """Start a learner; its output goes to `log_file`. The process ends with the block.
+
+    Raises LearnerDied when the machine cannot start one now.
+    """
     try:
+        stream, process = await _start(log_file)
+    except OSError as error:
+        raise LearnerDied(f"it cannot be started: {error}") from error
+    try:
+        if nice:
+            with contextlib.suppress(OSError):  # gone already, or no such right: not worth a word
+                os.setpriority(os.PRIO_PROCESS, process.pid, nice)
         yield LearnerProcess(stream, process)
     finally:
         await _end(stream, process)
@@ -149,6 +154,17 @@ def _open_log(log_file: Path) -> IO[bytes]:
     if log_file.exists() and log_file.stat().st_size > MAX_LOG_BYTES:
         log_file.replace(log_file.with_suffix(".log.1"))
     return log_file.open("ab")
+
+
+async def _start(log_file: Path) -> tuple[trio.SocketStream, trio.Process]:
+    ours, theirs = socket.socketpair()
+    try:
+        with theirs, _open_log(log_file) as log:
+            process = await _spawn(theirs, log)
+    except BaseException:
+        ours.close()
+        raise
+    return trio.SocketStream(trio.socket.from_stdlib_socket(ours)), process
 
 
 async def _spawn(channel: socket.socket, log: IO[bytes]) -> trio.Process:

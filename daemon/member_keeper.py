@@ -12,7 +12,7 @@ import dataclasses
 import json
 import logging
 
-from daemon.store import Store, StoreFull
+from daemon.store import Store, StoreFailed
 from overlay.membership import Membership
 from overlay.records import Record, State
 
@@ -56,5 +56,5 @@ class MemberKeeper:
             if changed or gone:
                 await self._store.in_thread(self._store.put_members, changed, gone)
                 self._saved = now
-        except StoreFull as error:
+        except StoreFailed as error:
             log.warning("the member table is not saved: %s", error)

@@ -23,7 +23,7 @@ from daemon.jsonrpc import Handler, Method, RpcError
 from daemon.learner_process import LearnerDied, LearnerFailed
 from daemon.running import Node
 from daemon.session import NotTraining
-from daemon.store import StoreFull
+from daemon.store import StoreFailed
 from daemon.version import VERSION
 from learner.job import Job, job_from_table, job_from_toml
 from learner.messages import Evaluate, Evaluated, Export, Exported
@@ -42,7 +42,7 @@ LEARNER_FAILED = -32004
 NEEDS_WEBSOCKET = -32005
 BAD_ADDRESS = -32006
 BAD_PATH = -32007
-DISK_FULL = -32008
+STORE_FAILED = -32008
 
 JOIN_TIMEOUT_S = 10.0
 MAX_HISTORY = 10_000
@@ -122,6 +122,7 @@ class NodeApi:
             **await self.info(),
             "uptime_s": time.time() - node.started_at,
             "members": len(live),
+            "join_error": _join_error(node),
             "neighbours": sorted(node.overlay.links),
             "train": node.session.progress.to_json(),
             "paused": node.session.paused,
@@ -231,25 +232,28 @@ class TrainApi:
         """Save a checkpoint, end the learner, and stay so across restarts."""
         self._needs_learner()
         await self._stop(True)
-        return {"state": "stopped"}
+        return {
+            "state": "stopped",
+            "checkpoint_round": self._node.session.progress.checkpoint_round,
+        }
 
     async def pause(self) -> dict[str, Any]:
         """Pause after the current round; the learner keeps its state."""
         self._needs_learner()
         self._node.session.pause(True)
-        return {"paused": True}
+        return {"paused": True, "state": self._node.session.progress.state}
 
     async def resume(self) -> dict[str, Any]:
         """Go on after train.pause."""
         self._needs_learner()
         self._node.session.pause(False)
-        return {"paused": False}
+        return {"paused": False, "state": self._node.session.progress.state}
 
     async def _stop(self, stopped: bool) -> None:
         try:
             await self._node.session.stop(stopped)
-        except StoreFull as error:
-            raise RpcError(DISK_FULL, "disk_full", str(error)) from None
+        except StoreFailed as error:
+            raise RpcError(STORE_FAILED, error.kind.replace(".", "_"), str(error)) from None
 
     def _needs_learner(self) -> None:
         if not self._node.config.learner.enabled:
@@ -278,8 +282,8 @@ class JobApi:
         parsed = _parse_job(job, toml)
         try:
             posted = await self._node.session.jobs.submit(parsed)
-        except StoreFull as error:
-            raise RpcError(DISK_FULL, "disk_full", str(error)) from None
+        except StoreFailed as error:
+            raise RpcError(STORE_FAILED, error.kind.replace(".", "_"), str(error)) from None
         return {"version": posted.version, "digest": posted.job.digest, "run": posted.run}
 
 
@@ -365,6 +369,13 @@ def _parse_job(table: dict[str, Any] | None, toml: str | None) -> Job:
         raise RpcError(JOB_INVALID, "job_invalid", str(error), problems=problems) from None
     message = "give either job (an object) or toml (a text)"
     raise RpcError(JOB_INVALID, "job_invalid", message, problems=[message])
+
+
+def _join_error(node: Node) -> str:
+    """Why this peer is still alone, '' once it is not."""
+    failures = node.events.since(0, prefix="dial.failed", limit=1)
+    alone = len(node.overlay.machine.table.live()) == 1
+    return str(failures[0].data["reason"]) if failures and alone else ""
 
 
 def _job_brief(node: Node) -> dict[str, Any] | None:

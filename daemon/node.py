@@ -23,7 +23,7 @@ from daemon.config import DEFAULT_PORT, Config
 from daemon.lock import locked
 from daemon.running import Node
 from daemon.server import ControlApp, read_token, serve
-from daemon.store import Store, StoreFull
+from daemon.store import Store, StoreFailed
 from learner.job import Job
 from overlay.driver import open_overlay
 from overlay.effects import Join
@@ -92,10 +92,10 @@ async def _open_parts(node: Node) -> AsyncIterator[None]:
                     rng=random.Random(),
                 )
             )
-        except (OSError, StoreFull) as error:
+        except (OSError, StoreFailed) as error:
             raise StartFailed(f"cannot start: {error}") from error
         node.overlay = node.session.overlay = overlay
-        if not config.node.name:
+        if not config.node.name and not store.get("name"):
             # Several peers on one host are told apart by their ports.
             port = split_address(overlay.address)[1]
             overlay.describe_me(name=f"{config.display_name[:56]}:{port}")
@@ -191,7 +191,7 @@ async def _post(node: Node, job: Job) -> None:
     """Post the offered job; on a full disk try again later."""
     try:
         await node.session.jobs.submit(job)
-    except StoreFull as error:
+    except StoreFailed as error:
         log.warning("the job is not posted: %s", error)
         node.session.jobs.offer(job)
 
@@ -223,10 +223,10 @@ def _identity(config: Config, store: Store) -> tuple[Record, str]:
         peer_id = new_id()
     if not network and not config.overlay.join:
         network = new_id()
-    store.put({"peer": peer_id, "network": network, "incarnation": str(incarnation)})
-    record = Record(
-        peer_id, config.display_name, (), incarnation, State.ALIVE, config.learner.enabled, -1
-    )
+    name = config.node.name or store.get("name") or config.display_name
+    words = {"peer": peer_id, "network": network, "incarnation": str(incarnation)}
+    store.put({**words, "name": config.node.name} if config.node.name else words)
+    record = Record(peer_id, name, (), incarnation, State.ALIVE, config.learner.enabled, -1)
     return record, network
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import trio
 
-from daemon.store import Store, StoreFull
+from daemon.store import Store, StoreFailed
 
 log = logging.getLogger("gossipd.train")
 
@@ -45,8 +45,8 @@ class RoundLog:
             try:
                 await self._store.in_thread(self._store.add_round, *row)
                 return
-            except StoreFull as error:
+            except StoreFailed as error:
                 if not reported:
-                    self._report("disk.full", {"reason": str(error)})
+                    self._report(error.kind, {"reason": str(error)})
                 reported = True
                 await trio.sleep(DISK_RETRY_S)

@@ -26,12 +26,13 @@ from daemon.notes import NOTES, Announce, JobOffer, JobRequest, JobState, Note, 
 from daemon.parts import PartImpossible, configured_part, free_part, must_yield
 from daemon.progress import Progress
 from daemon.round_log import RoundLog
-from daemon.store import Store, StoreFull
-from daemon.training import Run, checkpoint_dir
+from daemon.store import Store, StoreFailed
+from daemon.training import Run, checkpoint_dir, forget_older_runs
 from learner.job import Job
 from learner.messages import Configure
+from overlay.codec import WireError
 from overlay.driver import Overlay
-from overlay.identity import short
+from overlay.identity import is_id, short
 from overlay.transfer import Blob, FetchFailed
 from overlay.wire import Want
 
@@ -44,6 +45,11 @@ GOOD_SPELL_S = 120.0
 # A claim of a part stands when nobody with a lower id contradicted it for this long.
 CLAIM_S = 0.5
 FAREWELL_CHECKPOINT_S = 2.0
+# Events that somebody should look into.
+TROUBLE = (
+    "dial.failed", "peer.misbehaved", "learner.died", "train.failed", "checkpoint.failed",
+    "checkpoint.skipped", "disk.full", "store.failed", "job.unreadable", "config.rejected",
+)  # fmt: skip
 
 
 class NotTraining(Exception):
@@ -100,8 +106,13 @@ class Session:
         run = self._run
         if run is not None and self.progress.state not in ("starting", "bootstrapping"):
             # A learner that goes at the same time (a whole group was told to end) has saved before.
-            with trio.move_on_after(FAREWELL_CHECKPOINT_S), contextlib.suppress(LearnerDied):
-                await run.checkpoint()
+            with trio.move_on_after(FAREWELL_CHECKPOINT_S) as scope:
+                with contextlib.suppress(LearnerDied):
+                    await run.checkpoint()
+            if scope.cancelled_caught:
+                saved = self.progress.checkpoint_round
+                reason = f"the round under way takes too long; saved is round {saved or 0}"
+                self.report("checkpoint.skipped", {"reason": reason})
 
     async def _supervise(self) -> None:
         wait_s = RESTART_FIRST_S
@@ -150,14 +161,16 @@ class Session:
         try:
             async with self._start_learner() as learner, trio.open_nursery() as nursery:
                 nursery.start_soon(_watch, learner)
-                self._run = Run(self, posted, learner, nursery)
                 self.progress.learner_pid = learner.pid
-                await self._run.configure(await self._configuration(posted))
-                self.report("learner.started", {"pid": learner.pid, "run": posted.run})
-                await self._run.train()
-                await trio.sleep_forever()
+                try:
+                    self._run = Run(self, posted, learner, nursery)
+                    await self._run.configure(await self._configuration(posted))
+                    self.report("learner.started", {"pid": learner.pid, "run": posted.run})
+                    await self._run.train()
+                    await trio.sleep_forever()
+                finally:
+                    self._run = None  # before the nursery closes: nobody shall ask it any more
         finally:
-            self._run = None
             self.progress.learner_pid = None
 
     async def _fail(self, error: BaseException) -> None:
@@ -176,12 +189,14 @@ class Session:
             )
         part = await self._claim_part(job)
         self.progress.part = part
+        directory = checkpoint_dir(config.data_dir, posted.run)
+        forget_older_runs(directory)
         return Configure(
             job=job.to_json(),
             source=config.data.source,
             data_dir=str(config.datasets),
             part=part or 0,
-            checkpoint_dir=str(checkpoint_dir(config.data_dir, posted.run)),
+            checkpoint_dir=str(directory),
             resume=True,
             threads=config.learner.threads,
         )
@@ -254,7 +269,8 @@ class Session:
     def report(self, kind: str, data: dict[str, Any]) -> None:
         """Record an event."""
         event = self._events.add(kind, data)
-        log.info("%s %s", event.kind, _line(data))
+        level = logging.WARNING if event.kind in TROUBLE else logging.INFO
+        log.log(level, "%s %s", event.kind, _line(data))
         if kind == "link.down" and "peer" in data:
             self.view.forget(data["peer"])
             if self._run is not None:
@@ -268,11 +284,21 @@ class Session:
             case JobState() | JobRequest() | JobOffer():
                 self.jobs.hear(peer, note)
             case TrainState():
+                self._check_round(note)
                 self.view.hear_state(peer, note)
             case Announce():
+                self._check_round(note)
                 if self.view.hear_announce(peer, note) and self._run is not None:
                     self._run.on_announce(peer, note)
         self.touch()
+
+    def _check_round(self, note: TrainState | Announce) -> None:
+        """A round beyond the job's would lead everybody astray. Raises WireError."""
+        posted = self.jobs.board.posted
+        if posted is None or note.run != posted.run:
+            return
+        if note.round > posted.job.training.rounds:
+            raise WireError(f"round {note.round} of {posted.job.training.rounds}")
 
     def linked(self, peer: str) -> None:
         """A new neighbour hears which job is in force and where this peer stands."""
@@ -337,8 +363,8 @@ class Session:
         """Remember words from a callback that cannot wait; rare, and a millisecond."""
         try:
             self._store.put(words)
-        except StoreFull as error:
-            self.report("disk.full", {"reason": str(error)})
+        except StoreFailed as error:
+            self.report(error.kind, {"reason": str(error)})
 
     def _on_posted(self) -> None:
         """Another job is in force."""
@@ -377,5 +403,15 @@ def _first(group: BaseExceptionGroup[Any]) -> BaseException:
 
 
 def _line(data: dict[str, Any]) -> str:
-    shown = ((k, short(v) if k == "peer" else v) for k, v in data.items())
-    return " ".join(f"{key}={value}" for key, value in shown)
+    return " ".join(
+        f"{key}={_shown(value)}" for key, value in data.items() if value not in ("", [])
+    )
+
+
+def _shown(value: Any) -> Any:
+    """A value as people read it: ids short, numbers with a few digits."""
+    if isinstance(value, list):
+        return ",".join(str(_shown(item)) for item in value)
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return short(value) if isinstance(value, str) and is_id(value) else value

@@ -34,8 +34,18 @@ MAX_ROUNDS = 500_000
 PRUNE_EVERY = 1000
 
 
-class StoreFull(Exception):
+class StoreFailed(Exception):
+    """A write did not happen (locked by another process, read-only, …); nothing was changed.
+
+    `kind` is the event to report."""
+
+    kind = "store.failed"
+
+
+class StoreFull(StoreFailed):
     """The disk has no room for the write."""
+
+    kind = "disk.full"
 
 
 class Store:
@@ -112,4 +122,4 @@ class Store:
                     self._db.execute("ROLLBACK")
                 if "full" in str(error) or "disk I/O" in str(error):
                     raise StoreFull(f"no space left for the database: {error}") from None
-                raise
+                raise StoreFailed(f"the database cannot be written: {error}") from None

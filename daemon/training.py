@@ -15,6 +15,7 @@ Rules kept here:
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -63,6 +64,10 @@ R = TypeVar("R", bound=Reply)
 # States in which this peer's vectors and model are not yet, or no longer, the run's.
 NOTHING_TO_GIVE = ("starting", "bootstrapping", "failed")
 BOOTSTRAP_RETRY_S = 1.0
+# A peer that could not catch up with its neighbours goes on by itself for so long.
+CATCH_UP_RETRY_S = 30.0
+# Rounds may be long: whatever the job says, this much training is lost at the most (and one round).
+CHECKPOINT_S = 60.0
 BYTES_PER_VALUE = 4
 
 
@@ -113,6 +118,8 @@ class Run:
         self._configured: Configured | None = None
         self._inbox: Inbox | None = None
         self._round = 0
+        self._saved_at = trio.current_time()
+        self._catch_up_at = 0.0
 
     @property
     def run(self) -> str:
@@ -154,13 +161,16 @@ class Run:
         await self._bootstrap(at_least=1 if self._round == 0 else self._round + 2)
         while self._round < self._job.training.rounds:
             await self._ready()
-            if self._lockstep and self._donors(self._round + 2):
+            if self._is_behind():
                 self._around.report("train.behind", {"round": self._round})
-                await self._bootstrap(at_least=self._round + 2)
-                continue
+                if await self._try_bootstrap(self._donors(self._round + 2)):
+                    continue
+                self._catch_up_at = trio.current_time() + CATCH_UP_RETRY_S
+                self._around.publish_state("training")
             async with self._between:
                 await self._one_round()
-            if self._round % self._job.training.checkpoint_every == 0:
+            due = self._round % self._job.training.checkpoint_every == 0
+            if due or trio.current_time() - self._saved_at > CHECKPOINT_S:
                 await self.checkpoint()
         await self.checkpoint()
         self._around.publish_state("finished")
@@ -169,6 +179,7 @@ class Run:
     async def checkpoint(self) -> None:
         """Save the state; a disk that cannot take it is reported and training goes on."""
         progress = self._around.progress
+        self._saved_at = trio.current_time()
         try:
             saved, _ = await self._ask(SaveCheckpoint(), CheckpointSaved)
         except LearnerFailed as error:
@@ -188,19 +199,23 @@ class Run:
         send, receive = trio.open_memory_channel[Callable[[], tuple[R, bytearray]]](1)
 
         async def put() -> None:
-            try:
-                outcome = await self._ask(command, answer)
-                send.send_nowait(lambda: outcome)
-            except (LearnerFailed, LearnerDied) as error:
-                problem = error
+            with send:  # also when the run ends: the asker must not wait for ever
+                try:
+                    outcome = await self._ask(command, answer)
+                    send.send_nowait(lambda: outcome)
+                except (LearnerFailed, LearnerDied) as error:
+                    problem = error
 
-                def fail() -> tuple[R, bytearray]:
-                    raise problem
+                    def fail() -> tuple[R, bytearray]:
+                        raise problem
 
-                send.send_nowait(fail)
+                    send.send_nowait(fail)
 
         self._nursery.start_soon(put)
-        return (await receive.receive())()
+        try:
+            return (await receive.receive())()
+        except trio.EndOfChannel:
+            raise LearnerDied("training ended meanwhile") from None
 
     # What neighbours say and want.
 
@@ -253,17 +268,25 @@ class Run:
         Donors that do not deliver are asked again; while there are donors nobody starts plain.
         """
         while donors := self._donors(at_least):
-            self._around.publish_state("bootstrapping")
-            models = await fetch_models(
-                self._around.overlay,
-                donors,
-                run=self.run,
-                layout=self._ready_learner.layout,
-                size_bytes=self._vector_bytes,
-            )
-            if models and await self._start_from(models):
+            if await self._try_bootstrap(donors):
                 return
             await trio.sleep(BOOTSTRAP_RETRY_S)
+
+    def _is_behind(self) -> bool:
+        """Whether the neighbours are too far ahead to be mixed with."""
+        late = self._lockstep and trio.current_time() >= self._catch_up_at
+        return late and bool(self._donors(self._round + 2))
+
+    async def _try_bootstrap(self, donors: tuple[str, ...]) -> bool:
+        self._around.publish_state("bootstrapping")
+        models = await fetch_models(
+            self._around.overlay,
+            donors,
+            run=self.run,
+            layout=self._ready_learner.layout,
+            size_bytes=self._vector_bytes,
+        )
+        return bool(models) and await self._start_from(models)
 
     async def _start_from(self, models: dict[str, Donation]) -> bool:
         """Average the models; False if none of them can be used."""
@@ -443,6 +466,15 @@ class Run:
     def _inbox_(self) -> Inbox:
         assert self._inbox is not None, "configure comes first"
         return self._inbox
+
+
+def forget_older_runs(current: Path) -> None:
+    """Of the runs before the `current` one only the newest keeps its checkpoints."""
+    folder = current.parent
+    if folder.is_dir():
+        others = [path for path in folder.iterdir() if path != current and path.is_dir()]
+        for path in sorted(others, key=lambda path: path.stat().st_mtime)[:-1]:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def checkpoint_dir(data_dir: Path, run: str) -> Path:

@@ -418,11 +418,13 @@ class Overlay:
         try:
             while True:
                 message = CONTROL.decode(await link.socket.receive())
+                if isinstance(message, (Hello, Welcome, Refuse)):
+                    raise WireError("greeted twice")
+                if self._links.get(link.peer) is not link:
+                    continue  # this link is closing: what it says is no longer heard
                 if isinstance(message, Note):
                     self._listener.note(link.peer, message.body)
-                elif isinstance(message, (Hello, Welcome, Refuse)):
-                    raise WireError("greeted twice")
-                elif self._links.get(link.peer) is link:
+                else:
                     self.step(Received(link.peer, message))
         except ConnectionLost as error:
             return error.orderly

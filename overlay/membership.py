@@ -47,6 +47,7 @@ class Membership:
     def __init__(self, me: Record) -> None:
         self._records: dict[str, Record] = {me.peer_id: me}
         self._since: dict[str, float] = {}
+        self._forgotten: dict[str, tuple[int, float]] = {}
         self._digest = _fingerprint(me)
         self.my_id = me.peer_id
 
@@ -84,6 +85,8 @@ class Membership:
         before = self._records.get(record.peer_id)
         if before is not None and not supersedes(record, before):
             return None
+        if before is None and not record.is_live and self._is_forgotten(record):
+            return None
         return self._store(record, before, now)
 
     def update_me(self, now: float, **changes: Any) -> Change:
@@ -101,8 +104,15 @@ class Membership:
             if not record.is_live and peer != self.my_id and now - self._since[peer] > FORGET_S
         ]
         for peer in old:
+            self._forgotten[peer] = (self._records[peer].incarnation, now + FORGET_S)
             del self._records[peer], self._since[peer]
+        self._forgotten = {p: entry for p, entry in self._forgotten.items() if entry[1] > now}
         return old
+
+    def _is_forgotten(self, record: Record) -> bool:
+        """Whether this is what was forgotten here: others forget later and still speak of it."""
+        incarnation, _ = self._forgotten.get(record.peer_id, (-1, 0.0))
+        return record.incarnation <= incarnation
 
     def _hear_about_me(self, record: Record, now: float) -> Change | None:
         mine = self.me

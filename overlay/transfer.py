@@ -103,6 +103,13 @@ class _Mailbox:
     send: trio.MemorySendChannel[DataMessage]
     receive: trio.MemoryReceiveChannel[DataMessage]
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    stopped: bool = False
+
+    def stop(self) -> None:
+        """End an upload at the next message: a frame that is half out is never cut short."""
+        self.stopped = True
+        self.scope.cancel()
+        self.send.close()
 
 
 def _mailbox() -> _Mailbox:
@@ -211,20 +218,23 @@ class DataLink:
             raise WireError("too many wants")
         older = self._uploads.get(self._streams.get((want.scope, want.stream), -1))
         if older is not None:
-            older.scope.cancel()
+            del self._uploads[self._streams[want.scope, want.stream]]
+            older.stop()
         self._streams[want.scope, want.stream] = want.request
         mailbox = self._uploads[want.request] = _mailbox()
         nursery.start_soon(self._upload, want, mailbox)
 
     async def _upload(self, want: Want, mailbox: _Mailbox) -> None:
-        with mailbox.scope:
-            try:
+        try:
+            with mailbox.scope:  # what was stopped need not be found any more
                 blob = await self._provider(want)
-            except FetchFailed as error:
-                self._uploads.pop(want.request, None)
-                await self._try_send(Decline(want.request, str(error)[:200]))
-            else:
+            if not mailbox.stopped:
                 await self._serve(want.request, blob, mailbox)
+        except FetchFailed as error:
+            self._uploads.pop(want.request, None)
+            await self._try_send(Decline(want.request, str(error)[:200]))
+        except trio.EndOfChannel:
+            pass  # stopped while it waited for the receiver
         if self._uploads.get(want.request) is mailbox:
             del self._uploads[want.request]
         mailbox.receive.close()
@@ -238,6 +248,8 @@ class DataLink:
         if not isinstance(await mailbox.receive.receive(), Accept):
             return
         for offset in range(0, view.nbytes, CHUNK_BYTES):
+            if mailbox.stopped:
+                return
             await self._try_send(_chunk(request, view, offset))
         while isinstance(message := await mailbox.receive.receive(), Again):
             if not 0 <= message.offset < view.nbytes:
@@ -249,7 +261,7 @@ class DataLink:
         if isinstance(message, Finish):
             # Over at once, not when its task has ended: the next Want may come right behind.
             if (over := self._uploads.pop(message.request, None)) is not None:
-                over.scope.cancel()
+                over.stop()
             return
         if isinstance(message, (Accept, Again)):
             mailbox = self._uploads.get(message.request)

@@ -10,6 +10,7 @@ Rules kept here:
 
 from __future__ import annotations
 
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Protocol
@@ -26,6 +27,8 @@ from overlay.wire import SUBPROTOCOL
 RECEIVE_BUFFER_BYTES = 256 * 1024
 MESSAGE_QUEUE = 16
 HANDSHAKE_S = 5.0
+# Bytes that nobody acknowledges for so long mean that the other side is gone.
+UNACKNOWLEDGED_MS = 20_000
 
 StreamHandler = Callable[[trio.abc.Stream], Awaitable[None]]
 
@@ -64,11 +67,13 @@ class Tcp:
     async def connect(self, address: str) -> trio.abc.Stream:
         host, port = split_address(address)
         try:
-            return await trio.open_tcp_stream(host, port)
+            stream = await trio.open_tcp_stream(host, port)
         except OSError as error:
             if _all_refused(error):
                 raise DialRefused(f"connection refused by {address}") from None
             raise OSError(f"cannot reach {address}: {_reason(error)}") from None
+        _watch_liveness(stream)
+        return stream
 
     async def listen(
         self, address: str, handler: StreamHandler, task_status: trio.TaskStatus[str]
@@ -77,8 +82,13 @@ class Tcp:
         listeners = await trio.open_tcp_listeners(port, host=host)
         chosen = listeners[0].socket.getsockname()[1]
         bracketed = f"[{host}]" if ":" in host else host
+
+        async def handle(stream: trio.SocketStream) -> None:
+            _watch_liveness(stream)
+            await handler(stream)
+
         async with trio.open_nursery() as nursery:
-            await nursery.start(trio.serve_listeners, handler, listeners)
+            await nursery.start(trio.serve_listeners, handle, listeners)
             task_status.started(f"ws://{bracketed}:{chosen}")
 
 
@@ -208,7 +218,12 @@ class WatchedStream(trio.abc.Stream):
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         self.bytes_sent += len(data)
-        await self._inner.send_all(data)
+        try:
+            await self._inner.send_all(data)
+        except trio.Cancelled:
+            # Part of a frame may be out, and whatever followed would be taken for its rest.
+            await trio.aclose_forcefully(self._inner)
+            raise
 
     async def wait_send_all_might_not_block(self) -> None:
         await self._inner.wait_send_all_might_not_block()
@@ -278,6 +293,16 @@ def _unwrap(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
+
+
+def _watch_liveness(stream: trio.SocketStream) -> None:
+    """Let the kernel end a connection whose other side is gone: a data link has no heartbeats, and
+    by itself TCP would try for a quarter of an hour."""
+    stream.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux: RFC 5482, in milliseconds
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, UNACKNOWLEDGED_MS // 2000)
+        stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 3)
 
 
 def split_address(address: str) -> tuple[str, int]:

@@ -33,7 +33,7 @@ def started(monkeypatch):
 
     async def fake(config, job, ready, read_config):
         seen.append((config, job))
-        me = SimpleNamespace(addresses=("ws://127.0.0.1:7400",))
+        me = SimpleNamespace(addresses=("ws://127.0.0.1:7400",), name=config.display_name)
         table = SimpleNamespace(me=me)
         overlay = SimpleNamespace(
             my_id="a" * 52, address="ws://127.0.0.1:7400",

@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from daemon.store import Store, StoreFull
+from daemon.store import Store, StoreFailed, StoreFull
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def test_words_are_remembered_and_replaced(store):
 
 def test_words_are_put_all_or_none(store):
     store.put({"a": "old"})
-    with pytest.raises(sqlite3.Error):
+    with pytest.raises(StoreFailed):
         store.put({"a": "new", "b": None})
     assert [store.get("a"), store.get("b", "absent")] == ["old", "absent"]
     store.put({"b": "fine"})
@@ -117,3 +117,18 @@ def test_writes_may_come_from_several_threads(store):
 async def test_calls_off_the_event_loop_give_their_result(store):
     await store.in_thread(store.put, {"a": "b"})
     assert await store.in_thread(store.get, "a") == "b"
+
+
+def test_a_database_that_somebody_else_holds_fails_the_write_and_works_again(tmp_path):
+    store = Store(tmp_path / "state.db")
+    store._db.execute("PRAGMA busy_timeout = 10")
+    other = sqlite3.connect(tmp_path / "state.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreFailed, match="locked") as caught:
+        store.put({"a": "1"})
+    assert caught.value.kind == "store.failed"
+    other.execute("ROLLBACK")
+    other.close()
+    store.put({"a": "2"})
+    assert store.get("a") == "2"
+    store.close()

@@ -149,3 +149,13 @@ def test_the_dead_are_listed_newest_verdict_first_without_the_left(table, member
         table.merge(member(number, state=State.DEAD), float(number))
     table.merge(member(4, state=State.LEFT), 9.0)
     assert [record.name for record in table.dead()] == ["peer3", "peer2", "peer1"]
+
+
+def test_what_was_forgotten_is_not_learnt_again_from_those_who_forget_later(table, member):
+    dead = member(1, incarnation=3, state=State.DEAD)
+    table.merge(dead, 0.0)
+    assert table.forget(FORGET_S + 1) == [dead.peer_id]
+    assert table.merge(dead, FORGET_S + 2) is None
+    assert table.get(dead.peer_id) is None
+    # It lives after all: that is news.
+    assert table.merge(member(1, incarnation=3), FORGET_S + 3) is not None

@@ -1,5 +1,6 @@
 import hashlib
 import random
+import socket
 import zlib
 from contextlib import asynccontextmanager
 
@@ -8,7 +9,20 @@ import trio
 
 from overlay.codec import WireError
 from overlay.transfer import MAX_REQUESTS, MAX_RETRIES, Assembly, DataLink, FetchFailed, make_blob
-from overlay.wire import CHUNK_BYTES, DATA, Accept, Again, Chunk, Decline, Finish, Offer, Want
+from overlay.transport import Tcp, open_client, open_server
+from overlay.wire import (
+    CHUNK_BYTES,
+    DATA,
+    DATA_PATH,
+    MAX_DATA_BYTES,
+    Accept,
+    Again,
+    Chunk,
+    Decline,
+    Finish,
+    Offer,
+    Want,
+)
 
 SIZES = [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 300_000]
 
@@ -509,3 +523,34 @@ def test_an_empty_blob_is_complete_and_takes_no_chunk():
     assert assembly.complete
     with pytest.raises(WireError):
         assembly.add(Chunk(1, 0, 0, b""))
+
+
+def test_a_transfer_that_is_given_up_in_the_middle_of_a_frame_leaves_the_link_usable(run):
+    big, small = content(4_000_000), b"small"
+
+    async def serve(stream):
+        # Small buffers: a frame takes many writes, so that giving up comes in the middle of one.
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+        async with open_server(stream, paths=(DATA_PATH,), max_message_bytes=MAX_DATA_BYTES) as end:
+            await DataLink(end, Shelf(big=big, small=small)).run()
+
+    async def main():
+        async with trio.open_nursery() as nursery:
+            address = await nursery.start(Tcp().listen, "127.0.0.1:0", serve)
+            stream = await Tcp().connect(address)
+            stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+            async with open_client(
+                stream, host="h", path=DATA_PATH, max_message_bytes=MAX_DATA_BYTES
+            ) as end:
+                link = DataLink(end, Shelf())
+                nursery.start_soon(link.run)
+                for version in range(3):
+                    with trio.move_on_after(0.1) as scope:
+                        await link.fetch("s", "big", version, check=fits)
+                    assert scope.cancelled_caught
+                with trio.fail_after(10):
+                    _, data = await link.fetch("s", "small", 1, check=fits)
+                assert data == small
+                nursery.cancel_scope.cancel()
+
+    run(main, jump=False)
