@@ -1,6 +1,7 @@
 """The house keeps its rooms: who may import whom, and that the daemon never loads torch."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -79,3 +80,21 @@ def test_every_module_opens_by_saying_what_it_is_for():
         if not ast.get_docstring(ast.parse(path.read_text()))
     ]
     assert silent == []
+
+
+def test_the_documentation_names_every_method_and_every_event():
+    text = (ROOT / "docs" / "control-api.md").read_text()
+    source = "\n".join(path.read_text() for path in sorted((ROOT / "daemon").glob("*.py")))
+    source += (ROOT / "overlay" / "machine.py").read_text()
+    names = r'^        "([a-z]+\.[a-z]+)": \('
+    methods = set(re.findall(names, source, re.MULTILINE))
+    assert len(methods) == 20
+    assert {name for name in methods if f"`{name}`" not in text} == set()
+    reported = set(re.findall(r'(?:report|events\.add)\(\s*"([a-z]+\.[a-z]+)"', source))
+    assert len(reported) >= 15
+    written = {
+        f"{kind}.{word}"
+        for kind, words in re.findall(r"`([a-z]+)\.([a-z/]+)`", text)
+        for word in words.split("/")
+    }
+    assert reported - written == set()

@@ -96,3 +96,11 @@ async def test_leaving_the_block_ends_the_process_whatever_it_does(tmp_path):
     assert is_gone(learner.pid)
     assert (tmp_path / "learner.log.1").stat().st_size == MAX_LOG_BYTES + 1
     assert log.stat().st_size < MAX_LOG_BYTES
+
+
+async def test_a_learner_that_cannot_be_started_is_one_that_died(tmp_path):
+    log = tmp_path / "learner.log"
+    log.mkdir()
+    with pytest.raises(LearnerDied, match="cannot be started"):
+        async with open_learner(log, nice=0):
+            pass

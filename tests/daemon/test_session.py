@@ -1,16 +1,19 @@
 """Peers in memory: real sessions on a real overlay, the real learner inline, virtual time."""
 
 import dataclasses
+import os
 
 import numpy as np
 import pytest
 import torch
 import trio
+import trio.testing
 
 from daemon.learner_process import LearnerDied, LearnerFailed
-from daemon.notes import NOTES, JobOffer, JobState, TrainState
+from daemon.notes import NOTES, Announce, JobOffer, JobState, TrainState
 from daemon.session import NotTraining
 from daemon.store import StoreFull
+from daemon.training import forget_older_runs
 from learner.job import Gossip, Job, Model, Partition, Training
 from learner.messages import (
     Bootstrap,
@@ -702,3 +705,46 @@ async def test_neighbours_whose_learner_is_not_ready_do_not_count(peers):
         for state, count in [("training", 2), ("waiting", 2), ("failed", 1), ("paused", 1)]:
             one.session.view.hear_state(two.id, TrainState("1-x", state, 0, "", "", 0))
             assert one.session.trainers() == count
+
+
+async def test_a_question_that_the_end_of_a_run_overtakes_is_answered(peers, small_job):
+    async with peers() as start:
+        one = await start("a", job=training(small_job, rounds=1000))
+        await one.until(lambda: one.progress.round >= 2)
+        run, answers = one.session.running(), []
+
+        async def ask():
+            with pytest.raises(LearnerDied, match="training ended meanwhile"):
+                await run.ask(Evaluate(), Evaluated)
+            answers.append("told")
+
+        # The lock is held as by a round that takes its time.
+        async with trio.open_nursery() as nursery, run._between:
+            nursery.start_soon(ask)
+            await trio.testing.wait_all_tasks_blocked()
+            one.session._restart()
+            await one.until(lambda: answers)
+        assert answers == ["told"]
+
+
+async def test_a_round_beyond_the_jobs_is_nonsense(peers, small_job):
+    async with peers() as start:
+        one = await start("a", job=small_job)
+        await one.until_state("finished")
+        run, last = one.session.jobs.board.posted.run, small_job.training.rounds
+        one.session.note(B, NOTES.encode(TrainState(run, "training", last, "l", "t", 1)))
+        for note in (
+            TrainState(run, "training", last + 1, "l", "t", 1),
+            Announce(run, last + 1, ()),
+        ):
+            with pytest.raises(WireError, match=f"round {last + 1} of {last}"):
+                one.session.note(B, NOTES.encode(note))
+
+
+def test_of_older_runs_only_the_newest_keeps_its_checkpoints(tmp_path):
+    for age, name in enumerate(("4-d", "3-c", "2-b", "1-a")):
+        (tmp_path / name).mkdir()
+        os.utime(tmp_path / name, (1000 - age, 1000 - age))
+    forget_older_runs(tmp_path / "4-d")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["3-c", "4-d"]
+    forget_older_runs(tmp_path / "none" / "5-e")
