@@ -326,18 +326,27 @@ def _entry(newcomer: Peer, histories: dict[str, list[dict[str, Any]]]) -> dict[s
     before, drops = [], []
     for rows in histories.values():
         after = {row["round"]: row["accuracy_after"] for row in rows}
+        entered = _entry_round(rows, start["round"], mixed=len(histories))
         if start["round"] in after:
             before.append(after[start["round"]])
-        if start["round"] in after and start["round"] + 1 in after:
-            drops.append(after[start["round"]] - after[start["round"] + 1])
-    if not before or not drops:
-        raise DemoFailed("no neighbour measured the round in which the newcomer entered")
+        if entered is not None and entered - 1 in after:
+            drops.append(after[entered - 1] - after[entered])
+    if len(before) < len(histories) or len(drops) < len(histories):
+        raise DemoFailed("not every neighbour measured the round in which the newcomer entered")
     return {
         "joiner_round": start["round"],
         "joiner_first_accuracy": start["accuracy"],
         "joiner_neighbours_accuracy": statistics.fmean(before),
         "max_neighbour_drop": max(drops),
     }
+
+
+def _entry_round(rows: list[dict[str, Any]], start: int, *, mixed: int) -> int | None:
+    """The first round after `start` in which a neighbour really mixed `mixed` others: the other
+    survivors and, for the first time, the newcomer. It may come later than start + 1, for a
+    neighbour that had announced that round already mixes the newcomer in the next."""
+    later = (row for row in rows if row["round"] > start)
+    return next((r["round"] for r in later if r["neighbours"] - r["missing"] == mixed), None)
 
 
 def _succeeded(summary: dict[str, Any]) -> bool:
