@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from benchmarks.processes import cores, cpu_s, rss_mb
 from cli.local_peers import LocalPeer, local_peer, wait_until
 
 PEERS = 5
@@ -59,22 +59,23 @@ def measure() -> dict[str, Any]:
                 stack.enter_context(local_peer(f"p{index}", Path(name) / f"{index}", flags))
             )
         wait_until(lambda: all(_links(peer) == PEERS - 1 for peer in peers), 10.0, "a full mesh")
-        before = [peer.call("node.status") for peer in peers]
+        pids = [peer.process.pid for peer in peers]
+        before = [cpu_s(pid) for pid in pids]
         time.sleep(IDLE_S)
-        after = [peer.call("node.status") for peer in peers]
+        spent = [cpu_s(pid) - then for pid, then in zip(pids, before, strict=True)]
+        rss = [rss_mb(pid) for pid in pids]
         status_s = [_time_status(peers[0]) for _ in range(CALLS)]
         for peer in peers:  # the analysis imports networkx and numpy
             peer.call("overlay.topology")
-        analysed = [peer.call("node.status") for peer in peers]
-    cpu = [(b["cpu_s"] - a["cpu_s"]) / IDLE_S for a, b in zip(before, after, strict=True)]
+        analysed = [rss_mb(pid) for pid in pids]
     return {
-        "rss_mb_max": max(status["rss_bytes"] for status in after) / 1e6,
-        "rss_mb_max_after_topology": max(status["rss_bytes"] for status in analysed) / 1e6,
-        "idle_cpu_percent_max": 100 * max(cpu),
+        "rss_mb_max": max(rss),
+        "rss_mb_max_after_topology": max(analysed),
+        "idle_cpu_percent_max": 100 * max(spent) / IDLE_S,
         "status_s_median": statistics.median(status_s),
         "status_s_max": max(status_s),
         "links": PEERS - 1,
-        "cores": os.cpu_count(),
+        "cores": cores(),
     }
 
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cli import views
+from cli import drawing, views
 from cli.client import USAGE, ControlError, Target, call, post
 
 Arguments = argparse.Namespace
@@ -65,9 +65,9 @@ def parser() -> argparse.ArgumentParser:
     for name, help, method, view in (
         ("status", "how the daemon is", "node.status", views.status),
         ("members", "every known member", "overlay.members", views.members),
-        ("topology", "the neighbour graph", "overlay.topology", views.topology),
     ):
         _watchable(add(name, help, _show(method, view)))
+    _add_topology(add)
     add("join", "link to a member", _join).add_argument("address", help="ws://host:port")
     add("leave", "leave the network and end the daemon", _show("overlay.leave", views.plain))
     add("stop", "the same as leave", _show("node.stop", views.plain))
@@ -85,6 +85,18 @@ def parser() -> argparse.ArgumentParser:
     rpc.add_argument("params", nargs="?", help="JSON array or object")
     add("raw", "send a JSON-RPC text (a batch, say) from standard input", _raw)
     return top
+
+
+def _add_topology(add: Any) -> None:
+    topology = add("topology", "the mixing graph and what it is worth", _topology)
+    topology.add_argument("--round", type=int, default=0, help="of this round (default: the next)")
+    topology.add_argument(
+        "--links", action="store_true", help="the graph of links that carry the membership instead"
+    )
+    form = topology.add_mutually_exclusive_group()
+    form.add_argument("--dot", action="store_true", help="as Graphviz text")
+    form.add_argument("--png", type=Path, metavar="FILE", help="draw it into a file (matplotlib)")
+    _watchable(topology)
 
 
 def _add_groups(add: Any, commands: Any) -> None:
@@ -179,6 +191,20 @@ def _join(target: Target, arguments: Arguments) -> None:
         lambda answer: f"linked to {answer['peer'][:8]} of network {answer['network'][:8]}",
         arguments,
     )
+
+
+def _topology(target: Target, arguments: Arguments) -> None:
+    def ask() -> Any:
+        graph = "overlay" if arguments.links else ""
+        return call(target, "overlay.topology", {"graph": graph, "round": arguments.round})
+
+    if arguments.dot and not arguments.json:
+        print(drawing.dot(ask()))
+    elif arguments.png is not None and not arguments.json:
+        drawing.png(ask(), arguments.png)
+        print(f"drawn into {arguments.png}")
+    else:
+        _present(ask, views.topology, arguments)
 
 
 def _metrics(target: Target, arguments: Arguments) -> None:

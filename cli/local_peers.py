@@ -62,9 +62,10 @@ class LocalPeer:
         """A method of its control API. Raises ControlError."""
         return call(self.target, method, params)
 
-    def events(self, prefix: str) -> list[dict[str, Any]]:
-        """Its events of a kind."""
-        found: list[dict[str, Any]] = self.call("events.list", prefix=prefix)["events"]
+    def events(self, prefix: str, *, limit: int = 200) -> list[dict[str, Any]]:
+        """Its newest `limit` events of a kind."""
+        answer = self.call("events.list", prefix=prefix, limit=limit)
+        found: list[dict[str, Any]] = answer["events"]
         return found
 
     def kill(self) -> float:
@@ -74,13 +75,30 @@ class LocalPeer:
         self.process.wait()
         return at
 
+    def stop(self) -> float:
+        """SIGSTOP: it lives and says nothing; the Unix time at which it was sent."""
+        at = time.time()
+        self.process.send_signal(signal.SIGSTOP)
+        return at
+
+    def resume(self) -> float:
+        """SIGCONT; the Unix time at which it was sent."""
+        at = time.time()
+        self.process.send_signal(signal.SIGCONT)
+        return at
+
 
 @contextmanager
-def local_peer(name: str, data_dir: Path, flags: Sequence[str] = ()) -> Iterator[LocalPeer]:
-    """Start a daemon and wait until it can be used. Raises PeerFailed."""
+def local_peer(
+    name: str, data_dir: Path, flags: Sequence[str] = (), *, prefix: Sequence[str] = ()
+) -> Iterator[LocalPeer]:
+    """Start a daemon and wait until it can be used. Raises PeerFailed.
+
+    `prefix` is a command that becomes the daemon's command, such as `ip netns exec NAME`.
+    """
     data_dir.mkdir(parents=True, exist_ok=True)
     command = [
-        sys.executable, "-m", "cli.gossipd", "start", "--json", "--name", name,
+        *prefix, sys.executable, "-m", "cli.gossipd", "start", "--json", "--name", name,
         "--data-dir", str(data_dir), "--listen", "127.0.0.1:0", "--threads", "1", *flags,
     ]  # fmt: skip
     with (data_dir / "daemon.log").open("ab") as log:
@@ -101,13 +119,15 @@ def local_peer(name: str, data_dir: Path, flags: Sequence[str] = ()) -> Iterator
         process.stdout.close()
 
 
-def wait_until(condition: Callable[[], bool], limit_s: float, what: str) -> float:
+def wait_until(
+    condition: Callable[[], bool], limit_s: float, what: str, *, poll_s: float = POLL_S
+) -> float:
     """Wait for a condition; how long it took. Raises TimeoutError that names `what`."""
     began = time.monotonic()
     while not condition():
         if time.monotonic() - began > limit_s:
             raise TimeoutError(f"not within {limit_s:g} s: {what}")
-        time.sleep(POLL_S)
+        time.sleep(poll_s)
     return time.monotonic() - began
 
 

@@ -79,19 +79,37 @@ def members(answer: list[dict[str, Any]]) -> str:
 
 def topology(answer: dict[str, Any]) -> str:
     """`gossipctl topology`."""
-    degrees = f"{answer['degree_min']} to {answer['degree_max']}"
-    return pairs(
-        [
-            ("topology", answer["topology"]),
-            ("peers", answer["peers"]),
-            ("edges", answer["edges"]),
-            ("degree", degrees),
-            ("connected", "yes" if answer["connected"] else "NO"),
-            ("diameter", answer["diameter"]),
-            ("spectral gap", number(answer["spectral_gap"])),
-            ("neighbours", " ".join(peer[:SHORT] for peer in answer["neighbours"])),
+    names = answer["names"]
+    lines = [
+        ("graph", GRAPHS[answer["graph"]]),
+        ("topology", answer["topology"]),
+        ("peers", answer["peers"]),
+        ("edges", answer["edges"]),
+        ("degree", f"{answer['degree_min']} to {answer['degree_max']}"),
+        ("connected", "yes" if answer["connected"] else "NO"),
+        ("diameter", answer["diameter"]),
+        ("weights", answer["weights_by"]),
+        ("spectral gap", number(answer["spectral_gap"])),
+    ]
+    if answer["period"] > 1:
+        lines += [
+            ("round", f"{answer['round']} (the graphs repeat after {answer['period']})"),
+            ("gap of a period", f"{number(answer['period_gap'])} a round"),
         ]
-    )
+    rows: list[tuple[Any, ...]] = [
+        (peer[:SHORT], names.get(peer, ""), number(weight))
+        for peer, weight in answer["weights"].items()
+    ]
+    if answer["self_weight"] is not None:
+        rows.append(("", "(this peer)", number(answer["self_weight"])))
+    head: tuple[str, ...] = ("MIXES IN", "NAME", "WEIGHT")
+    if answer["graph"] == "overlay":  # nothing is mixed over these
+        rows, head = [(peer, name) for peer, name, _ in rows if peer], ("LINK TO", "NAME")
+    text = pairs(lines)
+    return text + "\n\n" + table(head, rows) if rows else text
+
+
+GRAPHS = {"mixing": "who mixes with whom", "overlay": "the links that carry the membership"}
 
 
 def metrics(answer: dict[str, Any]) -> str:

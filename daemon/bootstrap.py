@@ -73,7 +73,7 @@ async def fetch_models(
 def neighbours_have_spoken(overlay: Overlay, view: View) -> bool:
     """Whether every neighbour with a learner has said where it stands."""
     table = overlay.machine.table
-    wanted = overlay.machine.graph.neighbours(overlay.my_id)
+    wanted = overlay.machine.graph.wanted
     learners = {p for p in wanted if (r := table.get(p)) is not None and r.learner}
     return learners <= view.states().keys()
 

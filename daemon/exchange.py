@@ -1,8 +1,9 @@
 """What a round's exchange is decided by: who takes part, how long to wait, with what weight.
 
 Pure: no tasks, no clock. Rules kept here:
-- partners are chosen once a round and told to everybody; two peers mix each other only if each is
-  among the other's partners, so the mixing matrix is symmetric wherever both directions arrived;
+- partners are chosen once a round and told to everybody; a peer is mixed in only if it named the
+  one who mixes it, so on mutual graphs the mixing matrix is symmetric wherever both directions
+  arrived;
 - a partner that does not arrive keeps its weight on oneself: rows still sum to one;
 - the deadline follows what was observed and what this peer's own work takes.
 """
@@ -179,12 +180,20 @@ ROWS: dict[str, Row] = {"metropolis": metropolis_row, "uniform": uniform_row}
 
 
 def mixing_row(
-    mixing: str, own_degree: int, degrees: Mapping[str, int], ages: Mapping[str, int]
+    mixing: str,
+    own_degree: int,
+    degrees: Mapping[str, int],
+    ages: Mapping[str, int],
+    given: Mapping[str, float | None],
 ) -> dict[str, float]:
     """Weights of the peers that arrived; what is missing to 1 stays on oneself.
 
-    `degrees` are the partners each of them named. `ages` (asynchronous jobs) are in rounds of this
-    peer since the model came in: a weight is divided by 1 + age, so a stale model pulls less.
+    `degrees` are the partners each of them named. `given` are the topology's own weights, None (or
+    no entry) where the rule `mixing` decides. `ages` (asynchronous jobs) are in rounds of this peer
+    since the model came in: a weight is divided by 1 + age, so a stale model pulls less.
     """
     row = ROWS[mixing](own_degree, degrees)
+    for peer in row:
+        if (weight := given.get(peer)) is not None:
+            row[peer] = weight
     return {peer: weight / (1 + ages.get(peer, 0)) for peer, weight in row.items()}

@@ -9,12 +9,12 @@ Rules kept here:
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
+from typing import Any
 
 from daemon.store import Store, StoreFailed
 from overlay.membership import Membership
-from overlay.records import Record, State
+from overlay.records import Member, Record, State
 
 log = logging.getLogger("gossipd")
 
@@ -24,28 +24,26 @@ class MemberKeeper:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._saved: dict[str, Record] = {}
+        self._saved: dict[str, Member] = {}
         self._words: dict[str, str] = {}
 
-    def remembered(self) -> list[Record]:
+    def remembered(self) -> list[Member]:
         """The other members of the last life."""
-        records = []
+        members = []
         for row in self._store.members():
             try:
                 addresses, state = tuple(row.pop("addresses")), State(row.pop("state"))
-                records.append(Record(addresses=addresses, state=state, **row))
+                members.append(Member(Record(addresses=addresses, **row), state))
             except (KeyError, TypeError, ValueError) as error:
                 log.warning("a remembered member cannot be read: %s", error)
-        self._saved = {record.peer_id: record for record in records}
-        return records
+        self._saved = {member.record.peer_id: member for member in members}
+        return members
 
     async def save(self, table: Membership, network_id: str) -> None:
         """Write what changed since the last call."""
-        now = {r.peer_id: r for r in table.records() if r.peer_id != table.my_id}
+        now = {m.record.peer_id: m for m in table.members() if m.record.peer_id != table.my_id}
         changed = [
-            (peer, json.loads(json.dumps(dataclasses.asdict(record))))
-            for peer, record in now.items()
-            if self._saved.get(peer) != record
+            (peer, _row(member)) for peer, member in now.items() if self._saved.get(peer) != member
         ]
         gone = [peer for peer in self._saved if peer not in now]
         words = {"incarnation": str(table.me.incarnation), "network": network_id}
@@ -58,3 +56,12 @@ class MemberKeeper:
                 self._saved = now
         except StoreFailed as error:
             log.warning("the member table is not saved: %s", error)
+
+
+def _row(member: Member) -> dict[str, Any]:
+    """A member as plain JSON values."""
+    return {
+        **dataclasses.asdict(member.record),
+        "addresses": list(member.record.addresses),
+        "state": str(member.state),
+    }

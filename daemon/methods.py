@@ -21,6 +21,7 @@ import trio
 from daemon import openrpc
 from daemon.jsonrpc import Handler, Method, RpcError
 from daemon.learner_process import LearnerDied, LearnerFailed
+from daemon.mixing_graph import describe, rows_of
 from daemon.running import Node
 from daemon.session import NotTraining
 from daemon.store import StoreFailed
@@ -28,10 +29,9 @@ from daemon.version import VERSION
 from learner.job import Job, job_from_table, job_from_toml
 from learner.messages import Evaluate, Evaluated, Export, Exported
 from learner.schema import SchemaError, as_table
-from overlay import topology
 from overlay.driver import JoinFailed
-from overlay.mixing_matrix import analyse
-from overlay.records import Record
+from overlay.neighbourhood import MEMBERSHIP_RINGS
+from overlay.records import Member
 from overlay.transport import split_address
 
 # Application errors: JSON-RPC leaves -32000 to -32099 to servers.
@@ -43,6 +43,7 @@ NEEDS_WEBSOCKET = -32005
 BAD_ADDRESS = -32006
 BAD_PATH = -32007
 STORE_FAILED = -32008
+BAD_GRAPH = -32009
 
 JOIN_TIMEOUT_S = 10.0
 MAX_HISTORY = 10_000
@@ -147,15 +148,15 @@ class OverlayApi:
     async def members(self) -> list[dict[str, Any]]:
         """Every known member: id, name, state, addresses, whether it is a neighbour."""
         overlay = self._node.overlay
-        return [self._member(record) for record in overlay.machine.table.records()]
+        return [self._member(member) for member in overlay.machine.table.members()]
 
-    def _member(self, record: Record) -> dict[str, Any]:
-        overlay = self._node.overlay
+    def _member(self, member: Member) -> dict[str, Any]:
+        overlay, record = self._node.overlay, member.record
         state = self._node.session.view.state(record.peer_id)
         return {
             "peer": record.peer_id,
             "name": record.name,
-            "state": str(record.state),
+            "state": str(member.state),
             "addresses": list(record.addresses),
             "incarnation": record.incarnation,
             "learner": record.learner,
@@ -165,18 +166,35 @@ class OverlayApi:
             "train": state.state if state is not None else None,
         }
 
-    async def topology(self) -> dict[str, Any]:
-        """The neighbour graph as this peer computes it, and what it is worth for gossip."""
-        machine = self._node.overlay.machine
-        live = [record.peer_id for record in machine.table.live()]
-        graph = topology.graph(machine.graph.neighbours, live)
-        analysis = await trio.to_thread.run_sync(analyse, graph)
+    async def topology(self, graph: str = "", round: int = 0) -> dict[str, Any]:
+        """The mixing graph as this peer computes it, its weights, and what it is worth for gossip.
+
+        Of a round (default: the one under way); or, with `graph` = overlay, the graph of the links
+        that carry the membership (default where nobody trains)."""
+        node, hood = self._node, self._node.overlay.machine.graph
+        which = graph or ("mixing" if hood.learners() else "overlay")
+        if which not in ("mixing", "overlay"):
+            raise RpcError(BAD_GRAPH, "bad_graph", f"{graph!r} is no graph: mixing or overlay")
+        number = round or node.session.progress.round + 1
+        posted = node.session.jobs.board.posted
+        rule = posted.job.gossip.mixing if posted is not None else "metropolis"
+        period = hood.topology.period if which == "mixing" else 1
+        rounds = [rows_of(hood, which, step + 1) for step in range(period)]
+        figures = await trio.to_thread.run_sync(
+            describe, rounds, (number - 1) % period, rule, hood.me
+        )
+        table, choice = node.overlay.machine.table, hood.choice
+        names = {peer: record.name for peer in rounds[0] if (record := table.get(peer))}
         return {
-            "topology": machine.graph.name,
-            "degree": machine.graph.degree,
-            **asdict(analysis),
-            "neighbours": sorted(machine.graph.neighbours(machine.table.my_id)),
-            "edges_list": sorted(sorted(edge) for edge in graph.edges),
+            "peer": hood.me,
+            "graph": which,
+            "topology": choice.name if which == "mixing" else "expander",
+            "degree": choice.degree if which == "mixing" else 2 * MEMBERSHIP_RINGS,
+            "round": number,
+            **figures,
+            "neighbours": sorted(figures["weights"]),
+            "links": sorted(hood.wanted),
+            "names": names,
         }
 
     async def join(self, address: str) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from overlay.driver import open_overlay
 from overlay.effects import Join
 from overlay.identity import new_id
 from overlay.profile import PROFILES
-from overlay.records import Record, State
+from overlay.records import Record
 from overlay.transport import Tcp, open_unwrapping_nursery, split_address
 
 log = logging.getLogger("gossipd")
@@ -226,7 +226,7 @@ def _identity(config: Config, store: Store) -> tuple[Record, str]:
     name = config.node.name or store.get("name") or config.display_name
     words = {"peer": peer_id, "network": network, "incarnation": str(incarnation)}
     store.put({**words, "name": config.node.name} if config.node.name else words)
-    record = Record(peer_id, name, (), incarnation, State.ALIVE, config.learner.enabled, -1)
+    record = Record(peer_id, name, (), incarnation, config.learner.enabled, -1)
     return record, network
 
 

@@ -42,11 +42,11 @@ def free_part(parts: int, me: str, others: Iterable[Record], remembered: int) ->
 
     None when every part is taken.
     """
-    taken = {r.part for r in others if r.is_live and r.peer_id != me and r.part >= 0}
+    taken = {r.part for r in others if r.peer_id != me and r.part >= 0}
     candidates = [remembered, *range(parts)] if 0 <= remembered < parts else range(parts)
     return next((part for part in candidates if part not in taken), None)
 
 
 def must_yield(part: int, me: str, others: Iterable[Record]) -> bool:
     """Whether a live member with a lower id claims the same part."""
-    return any(r.is_live and r.part == part and r.peer_id < me for r in others)
+    return any(r.part == part and r.peer_id < me for r in others)

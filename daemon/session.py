@@ -22,6 +22,7 @@ from daemon.exchange import View
 from daemon.job_office import JobOffice
 from daemon.jobs import JobBoard, PostedJob
 from daemon.learner_process import Learner, LearnerDied, LearnerFailed
+from daemon.mixing_graph import topology_of
 from daemon.notes import NOTES, Announce, JobOffer, JobRequest, JobState, Note, TrainState
 from daemon.parts import PartImpossible, configured_part, free_part, must_yield
 from daemon.progress import Progress
@@ -369,8 +370,7 @@ class Session:
     def _on_posted(self) -> None:
         """Another job is in force."""
         if (posted := self.jobs.board.posted) is not None:
-            gossip = posted.job.gossip
-            self.overlay.set_topology(gossip.topology, gossip.degree)
+            self.overlay.set_topology(topology_of(posted.job.gossip))
         self.progress.forget_run()
         self._restart()
 

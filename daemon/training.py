@@ -33,6 +33,7 @@ from daemon.exchange import Patience, View, mixing_row
 from daemon.inbox import Inbox, Received
 from daemon.jobs import PostedJob
 from daemon.learner_process import Learner, LearnerDied, LearnerFailed
+from daemon.mixing_graph import whom_and_by_whom
 from daemon.notes import NOTES, Announce, TrainState
 from daemon.progress import Progress
 from daemon.shelf import Shelf
@@ -54,6 +55,7 @@ from learner.messages import (
     SnapshotTaken,
 )
 from overlay.driver import Overlay
+from overlay.topology import Row
 from overlay.transfer import Blob, FetchFailed
 from overlay.wire import Want
 
@@ -330,16 +332,14 @@ class Run:
         self._pull_announced(number)
         done, vectors = await self._learner.call(RunLocal(number, evaluate), LocalDone)
         await self._shelf_.put(number, vectors)
-        partners = self._around.view.partners(
-            self.train_state(), overlay.links, lockstep=self._lockstep
-        )
-        self._announce(number, partners)
+        row, partners, takers = self._partners(number)
+        self._announce(number, takers)
         waiting_since = trio.current_time()
         if self._lockstep:
             await self._gather(number, partners, done.seconds)
         waited = trio.current_time() - waiting_since
         received = self._arrived(number, partners)
-        mixed = await self._mix(number, partners, received, evaluate)
+        mixed = await self._mix(number, row, partners, received, evaluate)
         self._round = number
         self._inbox_.drop_before(number)
         self._record(
@@ -356,6 +356,18 @@ class Run:
                 "wait_s": waited,
                 "bytes_sent": overlay.traffic().data_sent - sent,
             },
+        )
+
+    def _partners(self, number: int) -> tuple[Row, tuple[str, ...], tuple[str, ...]]:
+        """The mixing graph's row of a round, whom to mix in by it, and who mixes this peer in (the
+        same, unless the graph is one-way)."""
+        overlay, view = self._around.overlay, self._around.view
+        row, takers = whom_and_by_whom(overlay.machine.graph, number)
+        mine, links = self.train_state(), overlay.links
+        return (
+            row,
+            view.partners(mine, row.keys() & links.keys(), lockstep=self._lockstep),
+            view.partners(mine, takers & links.keys(), lockstep=self._lockstep),
         )
 
     def _pull_announced(self, number: int) -> None:
@@ -400,11 +412,16 @@ class Run:
         return {peer: received for peer, received in found if received is not None}
 
     async def _mix(
-        self, number: int, partners: Sequence[str], received: dict[str, Received], evaluate: bool
+        self,
+        number: int,
+        topology_row: Row,
+        partners: Sequence[str],
+        received: dict[str, Received],
+        evaluate: bool,
     ) -> Mixed:
         degrees = {peer: self._degree_of(peer, number, len(partners)) for peer in received}
         ages = {} if self._lockstep else {p: self._round - r.arrived for p, r in received.items()}
-        row = mixing_row(self._job.gossip.mixing, len(partners), degrees, ages)
+        row = mixing_row(self._job.gossip.mixing, len(partners), degrees, ages, topology_row)
         weights = tuple(row[peer] for peer in received)
         payload: list[Payload] = [r.vectors for r in received.values()]
         mixed, _ = await self._learner.call(

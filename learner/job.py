@@ -14,6 +14,7 @@ import tomllib
 from dataclasses import dataclass
 from typing import Any
 
+from learner.edges import FORM, check_edges
 from learner.schema import Problem, SchemaError, as_table, parse, section, setting
 
 # A job crosses the network in one control message (64 KiB); this leaves ample room.
@@ -21,6 +22,10 @@ MAX_JOB_BYTES = 16_384
 
 MODELS = ("linear", "mlp", "cnn")
 SOURCES = ("digits", "mnist")
+TOPOLOGIES = (
+    "expander", "complete", "ring", "star", "torus", "random-regular", "erdos-renyi", "exponential",
+    "one-peer-exponential", "base-k", "random-matching", "static",
+)  # fmt: skip
 CODE_REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -131,10 +136,21 @@ class Gossip:
 
     topology: str = setting(
         "expander",
-        "the neighbour graph",
-        choices=("expander", "complete", "ring"),
+        "the mixing graph (docs/topologies.md); exponential, one-peer-exponential, base-k and"
+        " random-matching bring their own weights",
+        choices=TOPOLOGIES,
     )
-    degree: int = setting(6, "neighbours a peer in the expander (even)", minimum=2, maximum=64)
+    degree: int = setting(
+        6,
+        "neighbours a peer in expander (even) and random-regular; partners a round in base-k;"
+        " rounds until random-matching repeats",
+        minimum=1,
+        maximum=64,
+    )
+    probability: float = setting(0.5, "of each edge in erdos-renyi", minimum=0.0, maximum=1.0)
+    edges: tuple[str, ...] = setting(
+        (), 'of static, by peer names or ids: "A B", "A B WEIGHT", or one-way "A -> B WEIGHT"'
+    )
     mixing: str = setting(
         "metropolis",
         "metropolis: 1 / (1 + the larger degree), keeps the mean; uniform: 1 / (1 + own degree)",
@@ -223,6 +239,20 @@ def check_source(source: str) -> str:
     return f"{source!r} is no data source"
 
 
+def _check_gossip(gossip: Gossip, source: str) -> list[Problem]:
+    problems = [Problem(source, "gossip.edges", wrong) for wrong in check_edges(gossip.edges)]
+    if gossip.topology == "expander" and gossip.degree % 2:
+        hint = f"take {gossip.degree + 1}"
+        problems.append(Problem(source, "gossip.degree", "must be even (two a ring)", hint))
+    if gossip.topology == "static" and not gossip.edges:
+        hint = f"list them: {FORM}"
+        problems.append(Problem(source, "gossip.edges", "a static graph has edges", hint))
+    if gossip.topology != "static" and gossip.edges:
+        hint = 'set gossip.topology = "static"'
+        problems.append(Problem(source, "gossip.edges", "count for static only", hint))
+    return problems
+
+
 def _cross_check(job: Job, source: str) -> list[Problem]:
     problems = []
     name = job.model.name
@@ -234,9 +264,7 @@ def _cross_check(job: Job, source: str) -> list[Problem]:
         problems.append(Problem(source, "data.source", wrong, hint))
     if job.optimizer.nesterov and job.optimizer.momentum == 0:
         problems.append(Problem(source, "optimizer.nesterov", "needs optimizer.momentum > 0"))
-    if job.gossip.degree % 2:
-        hint = f"take {job.gossip.degree + 1}"
-        problems.append(Problem(source, "gossip.degree", "must be even (two a ring)", hint))
+    problems += _check_gossip(job.gossip, source)
     try:
         size = len(job.to_json().encode())
     except (TypeError, ValueError, RecursionError):  # a TOML date, or absurdly deep nesting

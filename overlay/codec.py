@@ -3,7 +3,8 @@
 Rules kept here:
 - a message is `[tag, field, …]`, in the order of the dataclass's fields; nothing is optional;
 - every field is checked against its type before the dataclass is built, and the dataclass itself
-  checks ranges in `__post_init__` by raising ValueError;
+  checks ranges in `__post_init__` by raising ValueError; a named tuple does as well (for small
+  things of which there are millions), and checks in `__new__`;
 - size, string, binary and array limits are set before unpacking, maps and extensions are refused:
   a megabyte of nested empty lists would otherwise unpack to 68 MB;
 - whatever is wrong, the caller sees one exception type, WireError.
@@ -96,8 +97,8 @@ def _plain(value: Any) -> Any:
 def _reader(hint: Any) -> Reader:
     """A function that turns an unpacked value into the type `hint`, or raises ValueError."""
     origin = get_origin(hint)
-    if dataclasses.is_dataclass(hint):
-        return _dataclass_reader(typing.cast("type[Any]", hint))
+    if dataclasses.is_dataclass(hint) or hasattr(hint, "_fields"):
+        return _record_reader(typing.cast("type[Any]", hint))
     if origin is tuple:
         return _tuple_reader(_reader(get_args(hint)[0]))
     if origin in (typing.Union, types.UnionType):
@@ -111,9 +112,10 @@ def _reader(hint: Any) -> Reader:
     return _scalar_reader(hint)
 
 
-def _dataclass_reader(cls: type[Any]) -> Reader:
+def _record_reader(cls: type[Any]) -> Reader:
     hints = typing.get_type_hints(cls)
-    readers = [_reader(hints[field.name]) for field in dataclasses.fields(cls)]
+    named = getattr(cls, "_fields", None) or [field.name for field in dataclasses.fields(cls)]
+    readers = [_reader(hints[name]) for name in named]
 
     def read(values: Any) -> Any:
         if not isinstance(values, list) or len(values) != len(readers):

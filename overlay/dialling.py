@@ -5,6 +5,8 @@ Rules kept here:
 - of a pair the lower id dials at once and the higher after a courtesy, which spares double links
   and still joins a pair of which only one side can dial out; a lost link is re-dialled at once,
   one that broke as soon as it was up after a wait;
+- the first dial after a lost link gives up soon and is repeated at once, for a process that is
+  being killed may still take a connection;
 - seeds are dialled while there is no link at all, and once whenever somebody asks;
 - one dead member is tried every `heal_s`: without this, partitions do not heal.
 
@@ -27,6 +29,7 @@ class _Attempt:
     at: float
     wait_s: float
     asked: bool = False  # a seed that somebody asked for and that was not tried yet
+    quick: bool = False  # right after a lost link: give up soon and look again
 
 
 class Dialler:
@@ -38,18 +41,22 @@ class Dialler:
         self._rng = rng
         self._attempts: dict[str, _Attempt] = {}
         self._seeds: dict[str, _Attempt] = {}
-        self._in_flight: set[str] = set()
+        self._in_flight: dict[str, float] = {}  # since when
         self._heal_at = now + self._jitter(profile.heal_s)
 
-    def in_flight(self, target: str) -> bool:
-        """Whether a dial of `target` is under way."""
-        return target in self._in_flight
+    def has_just_dialled(self, target: str, now: float) -> bool:
+        """Whether a dial of `target` is under way that may still come to something soon."""
+        since = self._in_flight.get(target)
+        return since is not None and now - since < self._profile.courtesy_s
 
     def wake_at(self) -> float:
         """When something will be due, at the latest."""
-        waiting = {**self._attempts, **self._seeds}
-        times = [a.at for target, a in waiting.items() if target not in self._in_flight]
-        return min([self._heal_at, *times])
+        at = self._heal_at
+        for attempts in (self._attempts, self._seeds):
+            for target, attempt in attempts.items():
+                if attempt.at < at and target not in self._in_flight:
+                    at = attempt.at
+        return at
 
     def ask(self, address: str, now: float) -> None:
         """Somebody wants to join through `address`."""
@@ -57,7 +64,7 @@ class Dialler:
 
     def lost(self, peer: str, now: float) -> None:
         """A link broke: no courtesy and no back-off, for the answer to this dial is evidence."""
-        self._attempts[peer] = _Attempt(now, self._profile.redial_first_s)
+        self._attempts[peer] = _Attempt(now, self._profile.redial_first_s, quick=True)
 
     def broken(self, peer: str, now: float) -> None:
         """A link ended as soon as it was up: a peer that does so each time shall not be dialled in
@@ -68,20 +75,35 @@ class Dialler:
     def linked(self, peer: str, target: str) -> None:
         """A link to `peer` is up, by the dial of `target` or by one of the other side."""
         self._attempts.pop(peer, None)
-        self._in_flight.discard(target)
+        self._in_flight.pop(target, None)
 
-    def failed(self, target: str, now: float) -> None:
-        """A dial came to nothing: try again later, if it is still wanted then."""
-        self._in_flight.discard(target)
-        for attempts in (self._attempts, self._seeds):
-            if (attempt := attempts.get(target)) is not None:
-                attempt.at = now + self._jitter(attempt.wait_s)
-                attempt.wait_s = min(2 * attempt.wait_s, self._profile.redial_last_s)
+    def failed(self, target: str, now: float) -> bool:
+        """A dial came to nothing: try again later, if it is still wanted then. Whether it was but
+        the quick look after a lost link, which proves nothing unless it was refused."""
+        self._in_flight.pop(target, None)
+        attempt = self._attempts.get(target) or self._seeds.get(target)
+        if attempt is None:
+            return False
+        if attempt.quick:
+            attempt.quick, attempt.at = False, now + self._profile.flush_s
+            return True
+        attempt.at = now + self._jitter(attempt.wait_s)
+        attempt.wait_s = min(2 * attempt.wait_s, self._profile.redial_last_s)
+        return False
+
+    def homeless(self, seed: str, now: float) -> None:
+        """A seed answered and has no network yet: ask again soon, it may have one then."""
+        self._in_flight.pop(seed, None)
+        if (attempt := self._seeds.get(seed)) is not None:
+            attempt.wait_s = self._profile.redial_first_s
+            attempt.at = now + self._jitter(attempt.wait_s)
 
     def due(self, missing: Iterable[str], *, alone: bool, now: float) -> list[Dial]:
         """The dials to begin now; `missing` are the wanted neighbours without a link."""
         missing = {peer for peer in missing if self._addresses(peer)}
-        for peer in self._attempts.keys() - missing - self._in_flight:
+        if not (missing or self._attempts or self._seeds) and now < self._heal_at:
+            return []
+        for peer in self._attempts.keys() - missing - self._in_flight.keys():
             del self._attempts[peer]
         return [
             *self._due_neighbours(sorted(missing), now),
@@ -96,7 +118,7 @@ class Dialler:
                 wait = 0.0 if first else self._jitter(self._profile.courtesy_s)
                 self._attempts[peer] = _Attempt(now + wait, self._profile.redial_first_s)
         ready = [peer for peer in missing if now >= self._attempts[peer].at]
-        return [dial for peer in ready if (dial := self._dial_member(peer)) is not None]
+        return [dial for peer in ready if (dial := self._dial_member(peer, now)) is not None]
 
     def _due_seeds(self, now: float, *, alone: bool) -> list[Dial]:
         dials = []
@@ -104,8 +126,8 @@ class Dialler:
             wanted = alone or attempt.asked
             if wanted and now >= attempt.at and address not in self._in_flight:
                 attempt.asked = False
-                self._in_flight.add(address)
-                dials.append(Dial(address, (address,)))
+                self._in_flight[address] = now
+                dials.append(Dial(address, (address,), self._profile.dial_timeout_s))
             elif not wanted:
                 attempt.at = max(attempt.at, now + self._profile.heal_s)
         return dials
@@ -114,19 +136,26 @@ class Dialler:
         if now < self._heal_at:
             return []
         self._heal_at = now + self._jitter(self._profile.heal_s)
+        dead = self._table.dead()
+        if not dead:
+            return []
+        peer = self._rng.choice(dead)
         # An address that a live member took over (the same machine under a new id) leads to that
         # one: a dial would only replace the link to it.
-        taken = {address for record in self._table.live() for address in record.addresses}
-        dead = [r.peer_id for r in self._table.dead() if not taken.issuperset(r.addresses)]
-        dial = self._dial_member(self._rng.choice(dead)) if dead else None
+        if all(self._table.holder(address) for address in self._addresses(peer)):
+            return []
+        dial = self._dial_member(peer, now)
         return [dial] if dial is not None else []
 
-    def _dial_member(self, peer: str) -> Dial | None:
+    def _dial_member(self, peer: str, now: float) -> Dial | None:
         addresses = self._addresses(peer)
         if not addresses or peer in self._in_flight:
             return None
-        self._in_flight.add(peer)
-        return Dial(peer, addresses)
+        self._in_flight[peer] = now
+        attempt = self._attempts.get(peer)
+        quick = attempt is not None and attempt.quick
+        timeout_s = self._profile.quick_dial_s if quick else self._profile.dial_timeout_s
+        return Dial(peer, addresses, timeout_s)
 
     def _addresses(self, peer: str) -> tuple[str, ...]:
         record = self._table.get(peer)

@@ -24,21 +24,24 @@ from overlay.effects import (
     DialOutcome,
     Effect,
     Event,
+    Found,
     Join,
     Leave,
     LinkDown,
     LinkUp,
+    MetHomeless,
     Received,
     Report,
     Send,
     Wake,
 )
 from overlay.greeting import Declined, make_hello, other_network, read_answer, refusal
-from overlay.identity import short
+from overlay.identity import new_id, short
 from overlay.link import Link
 from overlay.machine import OverlayMachine
 from overlay.profile import Profile
 from overlay.records import Record
+from overlay.topology import Choice
 from overlay.traffic import Meter, Traffic
 from overlay.transfer import Blob, DataLink, FetchFailed
 from overlay.transport import (
@@ -184,9 +187,9 @@ class Overlay:
             for link in links:
                 await link.ended.wait()
 
-    def set_topology(self, name: str, degree: int) -> None:
-        """Use the job's neighbour graph."""
-        self._perform(self.machine.set_topology(name, degree, trio.current_time()))
+    def set_topology(self, choice: Choice) -> None:
+        """Use the job's mixing graph."""
+        self._perform(self.machine.set_topology(choice, trio.current_time()))
 
     def describe_me(self, **changes: Any) -> None:
         """Change this peer's own record and tell everybody."""
@@ -213,6 +216,9 @@ class Overlay:
                 case CloseLink():
                     if (link := self._links.pop(effect.peer, None)) is not None:
                         link.close(effect.reason)
+                case Found():
+                    log.info("nobody here has a network: founding one")
+                    self._adopt(new_id())
                 case Report():
                     self._listener.report(effect.kind, effect.data)
         self._moved.set()
@@ -233,12 +239,14 @@ class Overlay:
         reason = "has no address"
         for address in dial.addresses:
             try:
-                await self._dial_address(dial.target, address)
+                await self._dial_address(dial, address)
                 return
             except DialRefused as error:
                 reason = str(error)
             except Declined as error:
                 outcome, reason = "declined", str(error)
+                if error.candidacy is not None:
+                    self.step(MetHomeless(error.candidacy, dial.target))
                 break
             except (OSError, ValueError, HandshakeFailed, ConnectionLost) as error:
                 outcome, reason = "unreachable", str(error)
@@ -249,17 +257,17 @@ class Overlay:
         self.step(DialFailed(dial.target, outcome, reason))
         self._answer_join(dial.target, JoinFailed(outcome, reason))
 
-    async def _dial_address(self, target: str, address: str) -> None:
+    async def _dial_address(self, dial: Dial, address: str) -> None:
         """Dial, greet, and hold the link until it ends. Raises why there was no link."""
         with trio.CancelScope() as scope:
-            scope.deadline = trio.current_time() + self._profile.dial_timeout_s
+            scope.deadline = trio.current_time() + dial.timeout_s
             async with self._connect(address, CONTROL_PATH, MAX_CONTROL_BYTES) as socket:
                 welcome, link_id = await self._greet(socket)
                 scope.deadline = float("inf")
                 peer = welcome.record.peer_id
                 link = Link(peer, welcome.instance, link_id, True, trio.current_time(), socket)
-                self._answer_join(target, peer)
-                await self._hold(link, welcome.record, welcome.digest, target, address)
+                self._answer_join(dial.target, peer)
+                await self._hold(link, welcome.record, welcome.digest, dial.target, address)
         if scope.cancelled_caught:
             raise OSError(f"no answer from {address}")
 
@@ -277,15 +285,24 @@ class Overlay:
     async def _greet(self, socket: WebSocket) -> tuple[Welcome, bytes]:
         machine, link_id = self.machine, secrets.token_bytes(16)
         adopting = not machine.network_id or self._may_adopt()
-        hello = make_hello(machine, instance=self._instance, link_id=link_id, homeless=adopting)
+        hello = make_hello(
+            machine,
+            instance=self._instance,
+            link_id=link_id,
+            adopting=adopting,
+            now=trio.current_time(),
+        )
         await socket.send(CONTROL.encode(hello))
         answer = read_answer(await socket.receive(), machine)
         if adopting and (not machine.network_id or self._may_adopt()):
-            machine.adopt_network(answer.network)
-            self._listener.network_adopted(answer.network)
+            self._adopt(answer.network)
         elif answer.network != machine.network_id:
             raise Declined("network", other_network(answer.network, machine.network_id))
         return answer, link_id
+
+    def _adopt(self, network_id: str) -> None:
+        self.machine.adopt_network(network_id)
+        self._listener.network_adopted(network_id)
 
     def _answer_join(self, target: str, answer: JoinFailed | str) -> None:
         for waiter in self._joins.pop(target, []):
@@ -335,7 +352,9 @@ class Overlay:
     ) -> None:
         if not isinstance(hello, Hello):
             raise HandshakeFailed("spoke out of turn")
-        no = refusal(hello, self.machine)
+        no = refusal(hello, self.machine, trio.current_time())
+        if hello.candidacy is not None and not self.machine.network_id:
+            self.step(MetHomeless(hello.candidacy, ""))
         if no is None and self._is_duplicate(hello.record.peer_id, hello.instance):
             no = Refuse("duplicate", "there is a link already")
         if no is not None:
@@ -363,7 +382,7 @@ class Overlay:
         both sides dial at once, the lower id's dial counts."""
         link, i_am_preferred = self._links.get(peer), self.my_id < peer
         if link is None:
-            return i_am_preferred and self.machine.dialling(peer)
+            return i_am_preferred and self.machine.has_just_dialled(peer, trio.current_time())
         racing = trio.current_time() - link.since < RACE_S
         return i_am_preferred and link.dialled and link.instance == instance and racing
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from overlay.founding import Candidacy
 from overlay.records import Record
 from overlay.wire import LinkMessage
 
@@ -49,6 +50,15 @@ class DialFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class MetHomeless:
+    """Another peer without a network answered, or asked; `seed` is the address that was dialled
+    ('' if the other side dialled)."""
+
+    candidacy: Candidacy
+    seed: str
+
+
+@dataclass(frozen=True, slots=True)
 class Join:
     """Somebody asked to join through these addresses."""
 
@@ -65,7 +75,7 @@ class Wake:
     """Time has passed."""
 
 
-Event = LinkUp | LinkDown | Received | DialFailed | Join | Leave | Wake
+Event = LinkUp | LinkDown | Received | DialFailed | MetHomeless | Join | Leave | Wake
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +88,12 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Dial:
-    """Open a link. `target` is the peer id, or the address where the id is not known."""
+    """Open a link within `timeout_s`. `target` is the peer id, or the address where the id is not
+    known."""
 
     target: str
     addresses: tuple[str, ...]
+    timeout_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +105,11 @@ class CloseLink:
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """Found a network: make an id for it and `adopt_network`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """Something people and scripts want to know: an event of kind `kind`."""
 
@@ -100,4 +117,4 @@ class Report:
     data: dict[str, Any]
 
 
-Effect = Send | Dial | CloseLink | Report
+Effect = Send | Dial | CloseLink | Found | Report

@@ -7,6 +7,7 @@ welcomes it; peers of different networks never link.
 from __future__ import annotations
 
 from overlay.codec import WireError
+from overlay.founding import Candidacy
 from overlay.identity import short
 from overlay.machine import OverlayMachine
 from overlay.transport import HandshakeFailed
@@ -14,20 +15,28 @@ from overlay.wire import CONTROL, PROTOCOL_VERSION, Hello, Refuse, Welcome
 
 
 class Declined(Exception):
-    """The other side answered and wants no link; `kind` is that of its Refuse."""
+    """The other side answered and wants no link; `kind` and `candidacy` are those of its Refuse."""
 
-    def __init__(self, kind: str, reason: str) -> None:
+    def __init__(self, kind: str, reason: str, candidacy: Candidacy | None = None) -> None:
         super().__init__(reason)
         self.kind = kind
+        self.candidacy = candidacy
 
 
 def make_hello(
-    machine: OverlayMachine, *, instance: bytes, link_id: bytes, homeless: bool
+    machine: OverlayMachine, *, instance: bytes, link_id: bytes, adopting: bool, now: float
 ) -> Hello:
-    """The dialling side's first message; `homeless`: ready to take over the other's network."""
+    """The dialling side's first message; `adopting`: ready to take over the other's network."""
     table = machine.table
-    network = "" if homeless else machine.network_id
-    return Hello(PROTOCOL_VERSION, network, table.me, instance, link_id, table.digest)
+    return Hello(
+        PROTOCOL_VERSION,
+        "" if adopting else machine.network_id,
+        table.me,
+        instance,
+        link_id,
+        table.digest,
+        None if machine.network_id else machine.candidacy(now),
+    )
 
 
 def read_answer(data: bytes, machine: OverlayMachine) -> Welcome:
@@ -37,7 +46,7 @@ def read_answer(data: bytes, machine: OverlayMachine) -> Welcome:
     except WireError as error:
         raise HandshakeFailed(str(error)) from None
     if isinstance(answer, Refuse):
-        raise Declined(answer.kind, answer.reason)
+        raise Declined(answer.kind, answer.reason, answer.candidacy)
     if not isinstance(answer, Welcome):
         raise HandshakeFailed("answered out of turn")
     if answer.record.peer_id == machine.table.my_id:
@@ -45,7 +54,7 @@ def read_answer(data: bytes, machine: OverlayMachine) -> Welcome:
     return answer
 
 
-def refusal(hello: Hello, machine: OverlayMachine) -> Refuse | None:
+def refusal(hello: Hello, machine: OverlayMachine, now: float) -> Refuse | None:
     """Why there shall be no link with whoever says `hello`, or None."""
     mine = machine.network_id
     if hello.version != PROTOCOL_VERSION:
@@ -53,9 +62,12 @@ def refusal(hello: Hello, machine: OverlayMachine) -> Refuse | None:
     if hello.record.peer_id == machine.table.my_id:
         return Refuse("self", "this is your own address")
     if not mine:
-        return Refuse("homeless", "this peer has no network yet: it is still joining one")
+        reason = "this peer has no network yet: it is still joining one"
+        return Refuse("homeless", reason, machine.candidacy(now))
     if hello.network not in ("", mine):
         return Refuse("network", other_network(mine, hello.network))
+    if not machine.admits(hello.record.peer_id):
+        return Refuse("busy", "this peer has as many newcomers as it takes at a time; try again")
     return None
 
 

@@ -45,7 +45,12 @@ def excuse(pulse: Pulse, stalled_s: float) -> Pulse:
     return Pulse(pulse.last_heard_s + stalled_s, pulse.mean_gap_s, pulse.deviation_s)
 
 
-def deadline(pulse: Pulse, *, shortest_s: float, longest_s: float) -> float:
-    """The time at which silence becomes suspicious."""
-    patience = pulse.mean_gap_s + DEVIATIONS * pulse.deviation_s
-    return pulse.last_heard_s + min(longest_s, max(shortest_s, patience))
+def seen(pulse: Pulse, now: float) -> Pulse:
+    """Something else came in at `now`: the other side is there, its rhythm is not learned."""
+    return Pulse(now, pulse.mean_gap_s, pulse.deviation_s)
+
+
+def wait_s(pulse: Pulse, *, shortest_s: float, longest_s: float) -> float:
+    """How long after the last word silence becomes suspicious."""
+    wait = pulse.mean_gap_s + DEVIATIONS * pulse.deviation_s
+    return min(longest_s, max(shortest_s, wait))

@@ -1,15 +1,14 @@
 """The overlay's decisions: events in, effects out. No sockets, clocks or tasks.
 
-Theory of operation. The machine holds the member table, the neighbour graph computed from it, the
-live links, and the open suspicions. Whatever it learns (a record, a piece of evidence) it passes on
-to every link but the one it came from, once: news floods the overlay in as many hops as the graph's
-diameter. From the table follow the links it wants; `_reconcile` compares them with those it has and
-asks the driver to dial or to close.
+Theory of operation. The machine holds what this peer knows (`knowledge`: member table, graphs,
+outbox), the live links, and the part it has in finding the dead (`detection`). Whatever it learns
+it passes on to every link but the one it came from, once: news floods the overlay in as many hops
+as the graph's diameter. From the table follow the links it wants; `_reconcile` compares them with
+those it has and asks the driver to dial or to close.
 
-A lost link is re-dialled at once. If nobody listens there any more, that is hard evidence and is
-flooded; a quorum of designated observers makes a verdict (`suspicion`). Silence closes the link and
-is soft evidence. The member itself, if it lives, hears of the doubt through its other links and
-refutes it with a higher incarnation.
+A lost link is re-dialled at once; what comes of that is evidence. Tables that stay different are
+compared part by part (anti-entropy). A peer without a network asks its seeds until one has a
+network, or until those without agree who founds one (`founding`).
 
 Rules kept here:
 - `handle(event, now)` never blocks, never fails on what a peer sent, and returns every effect;
@@ -22,395 +21,446 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, assert_never
 
 from overlay import heartbeat
-from overlay.cases import Cases
+from overlay.detection import Detector
 from overlay.dialling import Dialler
 from overlay.effects import (
     CloseLink,
     DialFailed,
     Effect,
     Event,
+    Found,
     Join,
     Leave,
     LinkDown,
     LinkUp,
+    MetHomeless,
     Received,
-    Report,
     Send,
     Wake,
 )
+from overlay.founding import Candidacy, Founding
 from overlay.identity import is_id
-from overlay.membership import Change, Membership
+from overlay.knowledge import Knowledge
+from overlay.membership import Membership, part_of
 from overlay.neighbourhood import Neighbourhood
+from overlay.news import pages
 from overlay.profile import Profile
-from overlay.records import Record, State
-from overlay.wire import (
-    CONTROL,
-    MAX_CONTROL_BYTES,
-    RECORDS_PER_PAGE,
-    Evidence,
-    Heartbeat,
-    LinkMessage,
-    SyncPage,
-    SyncRequest,
-    Update,
-)
+from overlay.records import Fate, Member, Record
+from overlay.rings import Rings
+from overlay.topology import Choice
+from overlay.wire import Heartbeat, LinkMessage, News, SyncPage, SyncRequest
 
-# A table is asked for when a neighbour's digest differed in this many heartbeats in a row: one
-# difference is news still under way.
-MISMATCHES_BEFORE_SYNC = 2
-# Longer without being run than this share of a heartbeat is a stall of our own.
-STALL_SHARE = 0.5
+# Links that the graph does not want, at a time: joiners that still learn who their neighbours are.
+# A joiner stays half a second; a hundred that come at once are let in within a few.
+MAX_GUESTS = 32
+# Heartbeats for which two tables may differ while news goes on; differing without news for one is
+# enough (`_compare`).
+DIFFERENT_BEATS = 5
 
 
 @dataclass(slots=True)
 class _Link:
     pulse: heartbeat.Pulse
     up_since: float
-    unwanted_since: float | None = None
-    mismatches: int = 0
+    unwanted_since: float = math.inf
+    asked_at: float = math.inf  # since when an answer is due: others doubt this member
+    disputed: Fate | None = None  # what others say of it, who find no link to it
+    # The digests when they were last compared, and since when they have differed.
+    compared: tuple[int, int] = (0, 0)
+    compared_at: float = -math.inf
+    differs_since: float = math.inf
 
 
 class OverlayMachine:
     """One peer's view of the overlay."""
 
     def __init__(
-        self, me: Record, *, network_id: str, profile: Profile, rng: random.Random, now: float
+        self,
+        me: Record,
+        *,
+        network_id: str,
+        profile: Profile,
+        rng: random.Random,
+        now: float,
+        table: Membership | None = None,
+        rings: Rings | None = None,
     ) -> None:
-        self.table = Membership(me)
-        self.graph = Neighbourhood(network_id, [me])
+        """`table` and `rings`: what a peer knows that starts in the midst of a simulation."""
+        self.table = table or Membership(me)
+        self.graph = Neighbourhood(network_id, self.table, rings=rings)
         self.network_id = network_id
         self._profile = profile
+        self._known = Knowledge(self.table, self.graph, profile)
+        self._detector = Detector(self._known, profile, now)
         self._dialler = Dialler(self.table, profile, rng, now)
+        self._founding = Founding(me.peer_id, profile.founding_s)
         self._links: dict[str, _Link] = {}
-        self._cases = Cases(self.graph, profile)
-        self._leaving = False
-        self._handled_at = now
         self._heartbeat_at = now
+        self._beaten_at = -math.inf
+        self._synced_at = -math.inf
+        self._look_at_links_at = math.inf  # no link needs attention before
+        self._wake_at = now
         self._effects: list[Effect] = []
-        self._fresh: list[tuple[str, Record]] = []
 
     @property
     def links(self) -> frozenset[str]:
         """The peers with a live link."""
         return frozenset(self._links)
 
-    def dialling(self, peer: str) -> bool:
-        """Whether a dial of `peer` is under way."""
-        return self._dialler.in_flight(peer)
+    @property
+    def health(self) -> int:
+        """How late this peer runs: 0 is healthy (`health`)."""
+        return self._detector.health.score
+
+    def has_just_dialled(self, peer: str, now: float) -> bool:
+        """Whether a dial of `peer` is under way that should win over one of theirs."""
+        return self._dialler.has_just_dialled(peer, now)
+
+    def admits(self, peer: str) -> bool:
+        """Whether a link to `peer` is welcome: a neighbour's always, a few others' at a time."""
+        wanted = self.graph.wanted
+        if peer in wanted or peer in self._links:
+            return True
+        return sum(other not in wanted for other in self._links) < MAX_GUESTS
+
+    def candidacy(self, now: float) -> Candidacy:
+        """What this peer says to others while it has no network."""
+        return self._founding.says(now)
 
     def wake_at(self) -> float:
         """When the machine wants to be woken at the latest."""
-        times = [self._heartbeat_at, self._cases.wake_at()]
-        times += [self._silent_at(link) for link in self._links.values()]
-        if not self._leaving:  # a leaver neither dials nor drains
-            times += [self._dialler.wake_at()]
-            times += [self._drained_at(link) for link in self._links.values()]
-        return min(times)
+        return self._wake_at
 
     def handle(self, event: Event, now: float) -> list[Effect]:
         """Take in one event; the effects are to be performed in order."""
-        self._excuse_stall(now)
+        if now > self._wake_at:
+            self._excuse_stall(now - self._wake_at)
         match event:
+            case Received():
+                self._on_received(event.peer, event.message, now)
+            case Wake():
+                pass
             case LinkUp():
                 self._on_link_up(event, now)
             case LinkDown():
                 self._on_link_down(event, now)
-            case Received():
-                self._on_received(event.peer, event.message, now)
             case DialFailed():
                 self._on_dial_failed(event, now)
+            case MetHomeless():
+                self._on_homeless(event, now)
             case Join():
                 for address in event.addresses:
                     self._dialler.ask(address, now)
             case Leave():
-                self._on_leave(now)
-            case Wake():
-                pass
+                self._known.leave(now)
+                self._flush(now)  # the links are closed next
             case _:
                 assert_never(event)
-        self._run_timers(now)
-        self._spread()
-        self._reconcile(now)
-        self._handled_at = now
-        effects, self._effects = self._effects, []
-        return effects
+        return self._finish(now)
 
-    def remember(self, records: Iterable[Record], now: float) -> None:
-        """Take in the member table of an earlier life, without telling anybody.
-
-        A doubt of then has no case now that would settle it: whoever was suspect starts as alive.
-        """
-        for record in records:
-            if record.state is State.SUSPECT:
-                record = replace(record, state=State.ALIVE)
-            change = self.table.merge(record, now)
-            if change is not None:
-                self.graph.place(change.record)
+    def remember(self, members: Iterable[Member], now: float) -> None:
+        """Take in the member table of an earlier life, without telling anybody."""
+        self._known.remember(members, now)
+        self._wake_at = now
 
     def adopt_network(self, network_id: str) -> None:
         """Belong to a network from now on; only a peer that knows nobody else may."""
         self.network_id = network_id
-        self.graph.rebuild(network_id, self.table.records())
+        self.graph.rebuild(network_id, self.graph.choice)
 
-    def set_topology(self, name: str, degree: int, now: float) -> list[Effect]:
-        """Use another neighbour graph (the job's)."""
-        if (name, degree) != (self.graph.name, self.graph.degree):
-            self.graph.rebuild(self.network_id, self.table.records(), name=name, degree=degree)
+    def set_topology(self, choice: Choice, now: float) -> list[Effect]:
+        """Use another mixing graph (the job's)."""
+        if choice != self.graph.choice:
+            self.graph.rebuild(self.network_id, choice)
         return self.handle(Wake(), now)
 
     def describe_me(self, now: float, **changes: Any) -> list[Effect]:
         """Change one's own record (name, addresses, part) and tell everybody."""
-        self._apply(self.table.update_me(now, **changes), source="", now=now)
+        self._known.describe_me(now, **changes)
         return self.handle(Wake(), now)
 
     # Events.
-
-    def _on_link_up(self, event: LinkUp, now: float) -> None:
-        peer = event.record.peer_id
-        if is_id(event.target) and event.target != peer:
-            self._on_dial_failed(DialFailed(event.target, "unreachable", "another answers"), now)
-        self._links[peer] = _Link(heartbeat.first_pulse(now, self._profile.heartbeat_s), now)
-        self._dialler.linked(peer, event.target)
-        self._learn(event.record, source=peer, now=now)
-        self._report("link.up", peer)
-        known = self.table.get(peer)
-        if known is not None and known.state is not State.ALIVE:
-            # It is here, so it shall hear what is said of it and rise above it.
-            self._send(peer, Update((known,)))
-        if event.digest != self.table.digest:
-            self._send(peer, SyncRequest())
-
-    def _on_link_down(self, event: LinkDown, now: float) -> None:
-        link = self._links.pop(event.peer, None)
-        if link is None:
-            return
-        self._report("link.down", event.peer, lost=not event.orderly)
-        record = self.table.get(event.peer)
-        if record is not None and record.is_live:
-            if now - link.up_since < self._profile.heartbeat_s:
-                self._dialler.broken(event.peer, now)
-            elif not event.orderly:
-                self._dialler.lost(event.peer, now)
 
     def _on_received(self, peer: str, message: LinkMessage, now: float) -> None:
         link = self._links.get(peer)
         if link is None:
             return
-        link.pulse = (
-            heartbeat.heard(link.pulse, now)
-            if isinstance(message, Heartbeat)
-            else heartbeat.Pulse(now, link.pulse.mean_gap_s, link.pulse.deviation_s)
-        )
+        link.asked_at = math.inf
         match message:
             case Heartbeat():
-                self._compare_digest(peer, link, message.digest)
-            case Update() | SyncPage():
-                for record in message.records:
-                    self._learn(record, source=peer, now=now)
-            case Evidence():
-                self._weigh(message, source=peer, now=now)
+                link.pulse = heartbeat.heard(link.pulse, now)
+                self._compare(peer, link, message.digest, now)
+            case News():
+                link.pulse = heartbeat.seen(link.pulse, now)
+                self._on_news(peer, message, now)
             case SyncRequest():
-                self._send_table(peer)
+                link.pulse = heartbeat.seen(link.pulse, now)
+                self._send_differing(peer, message)
+            case SyncPage():
+                link.pulse = heartbeat.seen(link.pulse, now)
+                for record in message.records:
+                    self._known.learn(record, peer, now)
+                fates = [self._detector.weigh_old_word(fate, now) for fate in message.fates]
+                self._known.judge(fates, peer, now)
             case _:
                 assert_never(message)
 
+    def _on_news(self, peer: str, news: News, now: float) -> None:
+        known, held = self._known, self.table.fates.get
+        for record in news.records:
+            known.learn(record, peer, now)
+        unheard = []
+        for fate in news.fates:
+            if held(fate.peer_id) == fate:
+                known.outbox.heard_too(fate, peer)
+            elif fate.peer_id in self._links and not fate.is_live:
+                self._dispute(fate, now)
+            else:
+                unheard.append(fate)
+        if unheard:
+            known.judge(unheard, peer, now)
+        for subject in self._detector.hear(news.evidence, peer, now) if news.evidence else ():
+            if subject == self.table.my_id:
+                self._answer(now)
+            else:
+                self._look_for(subject, now)
+
+    def _on_link_up(self, event: LinkUp, now: float) -> None:
+        peer = event.record.peer_id
+        is_stranger = not self.table.is_live(peer)
+        if is_id(event.target) and event.target != peer:
+            self._on_dial_failed(DialFailed(event.target, "unreachable", "another answers"), now)
+        link = _Link(heartbeat.first_pulse(now, self._profile.heartbeat_s), now)
+        self._links[peer] = link
+        self._look_at(link)
+        self._dialler.linked(peer, event.target)
+        self._known.learn(event.record, peer, now)
+        self._known.report("link.up", peer)
+        fate = self.table.fate(peer)
+        if fate is not None:
+            # It is here, so it shall hear what is said of it and rise above it.
+            self._send(peer, News((), (fate,), ()))
+        if is_stranger and event.digest != self.table.digest:
+            self._ask_for_table(peer, now)  # others' tables are compared when things are quiet
+
+    def _on_link_down(self, event: LinkDown, now: float) -> None:
+        link = self._links.pop(event.peer, None)
+        if link is None:
+            return
+        self._known.report("link.down", event.peer, lost=not event.orderly)
+        if link.disputed is not None:
+            self._known.judge([link.disputed], "", now)
+        if self.table.is_live(event.peer):
+            if now - link.up_since < self._profile.heartbeat_s:
+                self._dialler.broken(event.peer, now)
+            elif not event.orderly:
+                self._dialler.lost(event.peer, now)
+
     def _on_dial_failed(self, event: DialFailed, now: float) -> None:
-        self._dialler.failed(event.target, now)
-        record = self.table.get(event.target)
-        if record is None:
-            self._report("dial.failed", "", address=event.target, reason=event.reason)
-        elif record.is_live and event.target not in self._links and event.outcome != "declined":
-            self._testify(record, hard=event.outcome == "refused", now=now)
+        mere_look = self._dialler.failed(event.target, now) and event.outcome == "unreachable"
+        if not is_id(event.target):
+            heard = event.outcome == "declined"
+            (self._founding.reached if heard else self._founding.missed)(event.target)
+            self._known.report("dial.failed", "", address=event.target, reason=event.reason)
+        elif event.target not in self._links and event.outcome != "declined" and not mere_look:
+            self._detector.testify(event.target, hard=event.outcome == "refused", now=now)
 
-    def _on_leave(self, now: float) -> None:
-        self._leaving = True
-        self._apply(self.table.update_me(now, state=State.LEFT), source="", now=now)
+    def _on_homeless(self, event: MetHomeless, now: float) -> None:
+        self._founding.meet(event.candidacy, now)
+        if event.seed:
+            self._founding.reached(event.seed)
+            self._dialler.homeless(event.seed, now)
 
-    # Records.
+    # Evidence about links.
 
-    def _learn(self, record: Record, *, source: str, now: float) -> None:
-        change = self.table.merge(record, now)
-        if change is not None:
-            self._apply(change, source=source, now=now)
+    def _answer(self, now: float) -> None:
+        """Somebody doubts this peer: let every neighbour hear that it is here."""
+        if now - self._beaten_at >= self._profile.flush_s:
+            self._heartbeat_at = now
 
-    def _apply(self, change: Change, *, source: str, now: float) -> None:
-        record = change.record
-        peer = record.peer_id
-        # A refutation of one's own is news to everybody, also to whom it answers.
-        self._fresh.append(("" if peer == self.table.my_id else source, record))
-        self._settle(change, now)
+    def _look_for(self, subject: str, now: float) -> None:
+        """Another observer doubts a member: if it is not heard from now, so does this one."""
+        link = self._links.get(subject)
+        if link is not None:
+            link.asked_at = min(link.asked_at, now)
+            self._look_at(link)
 
-    def _settle(self, change: Change, now: float) -> None:
-        """What a change of the table means for the graphs, the suspicions and people."""
-        record = change.record
-        peer = record.peer_id
-        self.graph.place(record)
-        if peer != self.table.my_id:
-            self._cases.follow(record, now)
-        self._report_change(change)
-
-    def _report_change(self, change: Change) -> None:
-        record, before = change.record, change.before
-        peer = record.peer_id
-        if peer == self.table.my_id:
-            if before is not None and before.state == record.state:
-                return
-            self._report(f"member.{record.state}", peer)
-        elif change.appeared:
-            self._report("member.joined" if before is None else "member.returned", peer)
-        elif before is not None and before.state is not record.state:
-            refuted = record.state is State.ALIVE
-            self._report("member.refuted" if refuted else f"member.{record.state}", peer)
-
-    def _compare_digest(self, peer: str, link: _Link, digest: int) -> None:
-        if digest == self.table.digest:
-            link.mismatches = 0
+    def _dispute(self, fate: Fate, now: float) -> None:
+        """Others say that a member is gone to which there is a link: it may still rise above that
+        word, which it hears from here. The word counts as soon as the link ends."""
+        link = self._links[fate.peer_id]
+        record = self.table.get(fate.peer_id)
+        if record is None or fate.incarnation < record.incarnation or link.disputed is not None:
             return
-        link.mismatches += 1
-        if link.mismatches >= MISMATCHES_BEFORE_SYNC:
-            link.mismatches = 0
-            self._send(peer, SyncRequest())
-
-    def _send_table(self, peer: str) -> None:
-        for page in pages(self.table.records()):
-            self._send(peer, SyncPage(page))
-
-    def _spread(self) -> None:
-        """Pass on what was news, to every link but the one it came from."""
-        fresh, self._fresh = self._fresh, []
-        if not fresh:
-            return
-        for peer in sorted(self._links):
-            newest = {record.peer_id: record for source, record in fresh if source != peer}
-            for page in pages(newest.values()):
-                self._send(peer, Update(page))
-
-    # Evidence and verdicts.
-
-    def _testify(self, record: Record, *, hard: bool, now: float) -> None:
-        """Say what this peer saw of a member, if it is one of its observers."""
-        mine = self.table.my_id
-        if mine in self.graph.observers(record.peer_id):
-            evidence = Evidence(record.peer_id, record.incarnation, mine, hard)
-            self._weigh(evidence, source="", now=now)
-
-    def _weigh(self, evidence: Evidence, *, source: str, now: float) -> None:
-        subject = evidence.subject
-        if subject == self.table.my_id:
-            if evidence.incarnation >= self.table.me.incarnation and not self._leaving:
-                self._apply(self.table.update_me(now), source="", now=now)
-            return
-        record = self.table.get(subject)
-        if record is None or not record.is_live:
-            return
-        if not self._cases.add(evidence, record, now):
-            return
-        for peer in sorted(self._links.keys() - {source}):
-            self._send(peer, evidence)
-        # Whoever gets the evidence draws the conclusion itself: the state need not travel too.
-        doubted = self.table.merge(replace(record, state=State.SUSPECT), now)
-        if doubted is not None:
-            self._settle(doubted, now)
-        if self._cases.is_proven(subject):
-            self._declare_dead(subject, now)
-
-    def _declare_dead(self, peer: str, now: float) -> None:
-        record = self.table.get(peer)
-        if record is not None and record.is_live:
-            self._learn(replace(record, state=State.DEAD), source="", now=now)
-            if peer in self._links:
-                self._close(peer, "declared dead", lost=True)
-
-    # Time.
-
-    def _run_timers(self, now: float) -> None:
-        if now >= self._heartbeat_at:
-            self._heartbeat_at = now + self._profile.heartbeat_s
-            self.table.forget(now)
-            for peer in sorted(self._links):
-                self._send(peer, Heartbeat(self.table.digest))
-        for peer in [p for p, link in self._links.items() if now >= self._silent_at(link)]:
-            self._on_silence(peer, now)
-        for peer in self._cases.take_due(now):
-            self._declare_dead(peer, now)
+        link.disputed = fate
+        self._send(fate.peer_id, News((), (fate,), ()))
+        self._look_for(fate.peer_id, now)
 
     def _silent_at(self, link: _Link) -> float:
-        return heartbeat.deadline(
+        """When a link counts as silent: sooner if somebody asked, later if this peer is slow."""
+        health = self._detector.health
+        wait = heartbeat.wait_s(
             link.pulse,
             shortest_s=self._profile.silence_shortest_s,
             longest_s=self._profile.silence_longest_s,
         )
+        at = min(
+            link.pulse.last_heard_s + wait * health.patience,
+            link.asked_at + self._profile.probe_s * health.patience,
+        )
+        return max(at, health.hold_until)
 
     def _on_silence(self, peer: str, now: float) -> None:
-        self._close(peer, "silent", lost=True)
-        record = self.table.get(peer)
-        if record is not None and record.is_live:
-            self._dialler.lost(peer, now)
-            self._testify(record, hard=False, now=now)
-
-    def _excuse_stall(self, now: float) -> None:
-        """Time in which this machine was not run counts neither as silence nor as suspicion."""
-        due = max(self._handled_at, min(self.wake_at(), now))
-        stalled = now - due
-        if stalled < STALL_SHARE * self._profile.heartbeat_s:
+        link = self._links[peer]
+        if self._detector.health.is_it_me(len(self._links), now):
             return
+        disputed = link.disputed
+        self._close(peer, "silent", lost=True)
+        if disputed is not None:
+            self._known.judge([disputed], "", now)
+        if self.table.is_live(peer):
+            self._dialler.lost(peer, now)
+            self._detector.testify(peer, hard=False, now=now)
+
+    # Tables.
+
+    def _compare(self, peer: str, link: _Link, digest: int, now: float) -> None:
+        """Ask for what differs when it is not just news under way: nothing changed on either side
+        for half a heartbeat, or it has differed for long."""
+        mine, period = self.table.digest, self._profile.heartbeat_s
+        if digest == mine:
+            link.differs_since = math.inf
+            return
+        link.differs_since = min(link.differs_since, now)
+        if now - link.compared_at < period / 2:
+            return
+        is_still = link.compared == (mine, digest)
+        link.compared, link.compared_at = (mine, digest), now
+        if is_still or now - link.differs_since > DIFFERENT_BEATS * period:
+            link.compared, link.differs_since = (0, 0), math.inf
+            self._ask_for_table(peer, now)
+
+    def _ask_for_table(self, peer: str, now: float) -> None:
+        """One request a trip: the answer usually mends what differs on the other links too."""
+        if now - self._synced_at >= self._profile.trip_s:
+            self._synced_at = now
+            self._send(peer, SyncRequest(self.table.digests))
+
+    def _send_differing(self, peer: str, request: SyncRequest) -> None:
+        """The parts in which the tables differ. The addresses of the dead go only to those who know
+        nobody in that part: they must be able to re-dial them, and others can already."""
+        records: list[Record] = []
+        fates: list[Fate] = []
+        for member in self.table.parts(self.table.differing(request.digests)):
+            peer_id = member.record.peer_id
+            if member.is_live or not request.digests[part_of(peer_id)]:
+                records.append(member.record)
+            if (fate := self.table.fate(peer_id)) is not None:
+                fates.append(fate)
+        for page in pages(records, fates):
+            self._send(peer, SyncPage(page.records, page.fates))
+
+    # Time.
+
+    def _finish(self, now: float) -> list[Effect]:
+        """What follows from any event."""
+        self._detector.run(now)
+        if now >= min(self._wake_at, self._heartbeat_at):
+            self._run_timers(now)
+        if now >= self._known.outbox.due_at():
+            self._flush(now)
+        if not self.network_id and self._founding.take(now):
+            self._effects.append(Found())
+        self._reconcile(now)
+        self._wake_at = self._next_wake(now)
+        self._effects += self._known.reports
+        self._known.reports.clear()
+        effects, self._effects = self._effects, []
+        return effects
+
+    def _run_timers(self, now: float) -> None:
+        if now >= self._look_at_links_at:
+            for peer in [p for p, link in self._links.items() if now >= self._silent_at(link)]:
+                if now >= self._detector.health.hold_until:  # the one before may have set it
+                    self._on_silence(peer, now)
+        if now >= self._heartbeat_at:
+            self._heartbeat_at, self._beaten_at = now + self._profile.heartbeat_s, now
+            self._known.forget(now)
+            self._detector.beat(now)
+            beat = Heartbeat(self.table.digest)
+            for peer in self._links:
+                self._send(peer, beat)
+
+    def _flush(self, now: float) -> None:
+        for peer, news in self._known.outbox.flush(self._links, now):
+            self._send(peer, news)
+        self._detector.review(now)
+        self._detector.run(now)
+
+    def _next_wake(self, now: float) -> float:
+        if now >= self._look_at_links_at:
+            self._look_at_links_at = math.inf
+            for link in self._links.values():
+                self._look_at(link)
+        at = min(self._heartbeat_at, self._look_at_links_at, self._known.outbox.due_at())
+        if self._detector.has_cases:
+            at = min(at, self._detector.wake_at())
+        if not self.table.has_left:  # a leaver neither dials nor drains
+            at = min(at, self._dialler.wake_at())
+        if not self.network_id:
+            at = min(at, self._founding.due_at())
+        return at
+
+    def _look_at(self, link: _Link) -> None:
+        """Be woken for a link in time. What puts its time off needs no word: looking at a link for
+        nothing costs little, and every message that comes in puts it off."""
+        self._look_at_links_at = min(
+            self._look_at_links_at, self._silent_at(link), self._drained_at(link)
+        )
+
+    def _excuse_stall(self, late_s: float) -> None:
+        """Time in which this machine was not run counts neither as silence nor as suspicion."""
+        if not self._detector.health.is_lag(late_s):
+            return
+        self._detector.excuse(late_s)
         for link in self._links.values():
-            link.pulse = heartbeat.excuse(link.pulse, stalled)
-        self._cases.excuse(stalled)
+            link.pulse = heartbeat.excuse(link.pulse, late_s)
+            link.asked_at += late_s
 
     # Links.
 
     def _reconcile(self, now: float) -> None:
         """Dial what is wanted and missing; close what is unwanted for long enough."""
-        if self._leaving:
+        if self.table.has_left:
             return
-        wanted = self.graph.neighbours(self.table.my_id)
+        wanted = self.graph.wanted
         self._drain(wanted, now)
-        missing = wanted - self._links.keys()
+        missing = [peer for peer in wanted if peer not in self._links]
         self._effects += self._dialler.due(missing, alone=not self._links, now=now)
 
     def _drain(self, wanted: frozenset[str], now: float) -> None:
         for peer, link in list(self._links.items()):
-            if peer in wanted or link.mismatches:
-                link.unwanted_since = None
-            elif link.unwanted_since is None:
+            if peer in wanted or link.differs_since < math.inf:
+                link.unwanted_since = math.inf
+            elif link.unwanted_since == math.inf:
                 link.unwanted_since = now
+                self._look_at(link)
             elif now >= self._drained_at(link):
                 self._close(peer, "not a neighbour", lost=False)
 
     def _drained_at(self, link: _Link) -> float:
-        if link.unwanted_since is None:
-            return math.inf
-        return link.unwanted_since + self._profile.drain_s
+        settled = self.graph.wanted <= self._links.keys()
+        wait_s = self._profile.settled_s if settled else self._profile.drain_s
+        return link.unwanted_since + wait_s
 
     def _close(self, peer: str, reason: str, *, lost: bool) -> None:
         del self._links[peer]
         self._effects.append(CloseLink(peer, reason))
-        self._report("link.down", peer, lost=lost)
+        self._known.report("link.down", peer, lost=lost)
 
     def _send(self, peer: str, message: LinkMessage) -> None:
         self._effects.append(Send(peer, message))
-
-    def _report(self, kind: str, peer: str, **data: Any) -> None:
-        record = self.table.get(peer)
-        about = {"peer": peer, "name": record.name} if record is not None else {}
-        self._effects.append(Report(kind, {**about, **data}))
-
-
-def pages(records: Iterable[Record]) -> list[tuple[Record, ...]]:
-    """Records cut into pages that fit a control message."""
-    result: list[tuple[Record, ...]] = []
-    page: list[Record] = []
-    size = 0
-    for record in records:
-        cost = len(CONTROL.encode(Update((record,))))
-        if page and (len(page) == RECORDS_PER_PAGE or size + cost > MAX_CONTROL_BYTES // 2):
-            result.append(tuple(page))
-            page, size = [], 0
-        page.append(record)
-        size += cost
-    return [*result, tuple(page)] if page else result

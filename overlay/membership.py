@@ -1,55 +1,87 @@
 """The member table: who is in the network, merged from what everybody says.
 
 Rules kept here:
-- `merge` takes any record and says what it changed, or that it was no news;
+- `merge` takes any record, `judge` any fate; both say what changed, or that it was no news;
 - a grave word about oneself is answered by a higher incarnation (refutation), unless one left;
 - the digest covers live members only: peers may forget a dead one at different times;
+- the table is compared in `BUCKETS` parts by peer id, so that a repair sends what differs and not
+  everything (anti-entropy: Demers et al., PODC 1987, section 1.3);
 - a dead or left member is remembered for `FORGET_S`, to be re-dialled and not to be resurrected.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from overlay.records import Record, State, supersedes
+from overlay.records import Fate, Member, Record, State
 
 # The time for which partitions heal (docs: 24 h); afterwards only seeds find the other half.
 FORGET_S = 24 * 3600.0
 # No life gets here by counting: a higher word about oneself is a lie that would leave no room to
 # rise above it.
 MAX_HEARD_INCARNATION = 2**52
+# Parts in which tables are compared: 64 digests are 0.6 KB, and at 10,000 members one difference
+# costs the 160 records of its part.
+BUCKETS = 64
+_PLACE_OF = {letter: place for place, letter in enumerate("abcdefghijklmnopqrstuvwxyz234567")}
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """What a merge did: `record` is now in the table, `before` (None: a stranger) was."""
+class Change(NamedTuple):
+    """What a merge did: `record` and `state` are now in the table, `before` (None: a stranger)
+    was the state."""
 
     record: Record
-    before: Record | None
+    state: State
+    before: State | None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether the member is now alive or suspect."""
+        return self.state in _LIVE
 
     @property
     def appeared(self) -> bool:
         """A live member that was none before."""
-        return self.record.is_live and (self.before is None or not self.before.is_live)
+        return self.state in _LIVE and self.before not in _LIVE
 
     @property
     def vanished(self) -> bool:
         """A member that was live before and is none now."""
-        return not self.record.is_live and self.before is not None and self.before.is_live
+        return self.state not in _LIVE and self.before in _LIVE
+
+
+_LIVE = (State.ALIVE, State.SUSPECT)
 
 
 class Membership:
-    """All records by peer id, this peer's own among them."""
+    """All records by peer id, this peer's own among them, and the fates of those not alive."""
 
     def __init__(self, me: Record) -> None:
         self._records: dict[str, Record] = {me.peer_id: me}
-        self._since: dict[str, float] = {}
+        self._fates: dict[str, Fate] = {}
+        self._since: dict[str, float] = {}  # when those who are gone went
         self._forgotten: dict[str, tuple[int, float]] = {}
-        self._digest = _fingerprint(me)
+        self._digests = [0] * BUCKETS
+        self._digest = 0
+        self._shared = False
+        self._toggle(me)
         self.my_id = me.peer_id
+
+    def fork(self, my_id: str) -> Membership:
+        """The same table as another of its members holds it (simulations start with it); the
+        records are shared until one side changes them."""
+        twin = Membership(self._records[my_id])
+        twin._records, twin._fates = self._records, dict(self._fates)
+        twin._since, twin._digests = dict(self._since), list(self._digests)
+        twin._digest = self._digest
+        twin._shared = self._shared = True
+        return twin
+
+    # What is asked.
 
     @property
     def me(self) -> Record:
@@ -57,84 +89,237 @@ class Membership:
         return self._records[self.my_id]
 
     @property
+    def has_left(self) -> bool:
+        """Whether this peer said goodbye."""
+        return self.my_id in self._fates
+
+    @property
     def digest(self) -> int:
         """64 bits that are equal when two peers hold the same live members."""
         return self._digest
 
+    @property
+    def digests(self) -> tuple[int, ...]:
+        """The same for each of the BUCKETS parts of the table."""
+        return tuple(self._digests)
+
+    @property
+    def known(self) -> Container[str]:
+        """The ids of all members ever heard of and not forgotten."""
+        return self._records
+
+    @property
+    def gone(self) -> Container[str]:
+        """The ids of those who died or left."""
+        return self._since
+
+    @property
+    def fates(self) -> Mapping[str, Fate]:
+        """What befell those who are not alive."""
+        return self._fates
+
+    @property
+    def live_count(self) -> int:
+        """How many members are alive or suspect, this peer included."""
+        return len(self._records) - len(self._since)
+
     def get(self, peer: str) -> Record | None:
-        """The record of a peer, or None for a stranger."""
+        """What a peer says of itself, or None for a stranger."""
         return self._records.get(peer)
+
+    def fate(self, peer: str) -> Fate | None:
+        """What befell a peer; None for one that is alive, or a stranger."""
+        return self._fates.get(peer)
+
+    def state(self, peer: str) -> State | None:
+        """How a peer is believed to be; None for a stranger."""
+        fate = self._fates.get(peer)
+        if fate is not None:
+            return fate.state
+        return State.ALIVE if peer in self._records else None
+
+    def is_live(self, peer: str) -> bool:
+        """Whether a peer is a live member."""
+        return peer in self._records and peer not in self._since
+
+    def live_record(self, peer: str) -> Record | None:
+        """The record of a live member, None for everybody else."""
+        return None if peer in self._since else self._records.get(peer)
 
     def records(self) -> list[Record]:
         """Every record, in the order of the peer ids."""
         return [self._records[peer] for peer in sorted(self._records)]
 
-    def live(self) -> list[Record]:
-        """The alive and suspect members, this peer included."""
-        return [record for record in self.records() if record.is_live]
+    def members(self) -> list[Member]:
+        """Every row, in the order of the peer ids."""
+        return [Member(record, self._state_of(record.peer_id)) for record in self.records()]
 
-    def dead(self) -> list[Record]:
-        """The dead (not the left) members, oldest verdict last."""
-        dead = [r for r in self.records() if r.state is State.DEAD]
-        return sorted(dead, key=lambda record: -self._since.get(record.peer_id, 0.0))
+    def live(self) -> list[Record]:
+        """The alive and suspect members, this peer included, in the order of the peer ids."""
+        return [record for record in self.records() if record.peer_id not in self._since]
+
+    def live_ids(self) -> Iterator[str]:
+        """The same as ids, in no particular (but a fixed) order."""
+        return (peer for peer in self._records if peer not in self._since)
+
+    def dead(self) -> list[str]:
+        """The ids of the dead (not the left) members, oldest verdict first."""
+        return [peer for peer in self._since if self._fates[peer].state is State.DEAD]
+
+    def holder(self, address: str) -> str | None:
+        """The live member that says it listens at an address."""
+        return next((p for p in self.live_ids() if address in self._records[p].addresses), None)
+
+    def differing(self, theirs: Sequence[int]) -> list[int]:
+        """The parts of the table in which another peer's digests differ from mine."""
+        return [part for part, digest in enumerate(self._digests) if digest != theirs[part]]
+
+    def parts(self, numbers: Iterable[int]) -> list[Member]:
+        """The rows of some parts of the table, in the order of the peer ids."""
+        wanted = set(numbers)
+        mine = sorted(peer for peer in self._records if part_of(peer) in wanted)
+        return [Member(self._records[peer], self._state_of(peer)) for peer in mine]
+
+    # What is told.
 
     def merge(self, record: Record, now: float) -> Change | None:
         """Take in a record; None when it is no news."""
-        if record.peer_id == self.my_id:
-            return self._hear_about_me(record, now)
-        before = self._records.get(record.peer_id)
-        if before is not None and not supersedes(record, before):
+        peer = record.peer_id
+        held = self._records.get(peer)
+        if held is record:
             return None
-        if before is None and not record.is_live and self._is_forgotten(record):
+        if peer == self.my_id:
+            return self._rise_above(record.incarnation) if self._is_doubted(record) else None
+        if held is not None and record.incarnation <= held.incarnation:
             return None
-        return self._store(record, before, now)
+        if held is None and self._is_forgotten(record):
+            return None
+        before = None if held is None else self._state_of(peer)
+        if held is not None and peer not in self._since:
+            self._toggle(held)
+        self._own_records()[peer] = record
+        fate = self._fates.get(peer)
+        if fate is not None and fate.incarnation < record.incarnation:
+            del self._fates[peer]
+            self._since.pop(peer, None)
+        if peer not in self._since:
+            self._toggle(record)
+        return Change(record, self._state_of(peer), before)
 
-    def update_me(self, now: float, **changes: Any) -> Change:
+    def judge(self, fate: Fate, now: float) -> Change | None:
+        """Take in what befell somebody; None when it is no news, or about a stranger."""
+        peer = fate.peer_id
+        record = self._records.get(peer)
+        if record is None or fate.incarnation < record.incarnation:
+            return None
+        if peer == self.my_id:
+            return None if self.has_left else self._rise_above(fate.incarnation)
+        held = self._fates.get(peer)
+        if not fate.graver_than(held):
+            return None
+        self._fates[peer] = fate
+        before = State.ALIVE if held is None else held.state
+        if not fate.is_live:
+            if self._since.pop(peer, None) is None:
+                self._toggle(record)
+            self._since[peer] = now  # at the end: `forget` reads them in order
+        elif peer in self._since:  # doubted in a life that came after its death: it returned
+            del self._since[peer]
+            self._toggle(record)
+        return Change(record, fate.state, before)
+
+    def judge_many(self, fates: Iterable[Fate], now: float) -> list[Change]:
+        """`judge` for a page of fates. What there are thousands of when half a network dies, the
+        plain death of somebody who was alive until now, takes the short way."""
+        records, held, since, changes = self._records, self._fates, self._since, []
+        for fate in fates:
+            peer, incarnation, state = fate
+            record = records.get(peer)
+            if (
+                record is not None
+                and record.incarnation == incarnation
+                and state is State.DEAD
+                and peer not in held
+                and peer != self.my_id
+            ):
+                held[peer], since[peer] = fate, now
+                self._toggle(record)
+                changes.append(Change(record, State.DEAD, State.ALIVE))
+            elif (change := self.judge(fate, now)) is not None:
+                changes.append(change)
+        return changes
+
+    def update_me(self, **changes: Any) -> Change:
         """Change one's own record, under the next incarnation."""
-        before = self.me
-        incarnation = before.incarnation + 1
-        after = dataclasses.replace(before, incarnation=incarnation, **changes)
-        return self._store(after, before, now)
+        return self._renew(self.me.incarnation + 1, **changes)
+
+    def leave(self, now: float) -> Fate:
+        """This peer goes; what it says of itself in parting."""
+        fate = Fate(self.my_id, self.me.incarnation, State.LEFT)
+        self._fates[self.my_id] = fate
+        self._since[self.my_id] = now
+        self._toggle(self.me)
+        return fate
 
     def forget(self, now: float) -> list[str]:
         """Drop dead and left members after FORGET_S; the ids that were dropped."""
-        old = [
-            peer
-            for peer, record in self._records.items()
-            if not record.is_live and peer != self.my_id and now - self._since[peer] > FORGET_S
-        ]
+        old = []
+        for peer, since in self._since.items():  # in the order of their going
+            if now - since <= FORGET_S:
+                break
+            if peer != self.my_id:
+                old.append(peer)
         for peer in old:
             self._forgotten[peer] = (self._records[peer].incarnation, now + FORGET_S)
-            del self._records[peer], self._since[peer]
-        self._forgotten = {p: entry for p, entry in self._forgotten.items() if entry[1] > now}
+            del self._own_records()[peer], self._fates[peer], self._since[peer]
+        if self._forgotten:
+            self._forgotten = {p: entry for p, entry in self._forgotten.items() if entry[1] > now}
         return old
+
+    def _state_of(self, peer: str) -> State:
+        fate = self._fates.get(peer)
+        return State.ALIVE if fate is None else fate.state
 
     def _is_forgotten(self, record: Record) -> bool:
         """Whether this is what was forgotten here: others forget later and still speak of it."""
         incarnation, _ = self._forgotten.get(record.peer_id, (-1, 0.0))
         return record.incarnation <= incarnation
 
-    def _hear_about_me(self, record: Record, now: float) -> Change | None:
+    def _is_doubted(self, record: Record) -> bool:
+        """Whether others hold a record of me that I did not write in this life, or a later one."""
         mine = self.me
-        if mine.state is State.LEFT or not supersedes(record, mine):
-            return None
-        if record.incarnation > MAX_HEARD_INCARNATION:
-            return None
-        # Either somebody doubts me or an older life of mine is remembered: rise above both.
-        after = dataclasses.replace(mine, incarnation=record.incarnation + 1)
-        return self._store(after, mine, now)
+        return record != mine and record.incarnation >= mine.incarnation and not self.has_left
 
-    def _store(self, record: Record, before: Record | None, now: float) -> Change:
-        if before is not None:
-            self._digest ^= _fingerprint(before)
-        self._digest ^= _fingerprint(record)
-        self._records[record.peer_id] = record
-        self._since[record.peer_id] = now
-        return Change(record, before)
+    def _rise_above(self, incarnation: int) -> Change | None:
+        """Somebody doubts me, or remembers an older life of mine: rise above both."""
+        return self._renew(incarnation + 1) if incarnation <= MAX_HEARD_INCARNATION else None
+
+    def _renew(self, incarnation: int, **changes: Any) -> Change:
+        self._toggle(self.me)
+        me = dataclasses.replace(self.me, incarnation=incarnation, **changes)
+        self._own_records()[self.my_id] = me
+        self._toggle(me)
+        return Change(me, State.ALIVE, State.ALIVE)
+
+    def _own_records(self) -> dict[str, Record]:
+        """The records, to be changed."""
+        if self._shared:
+            self._records, self._shared = dict(self._records), False
+        return self._records
+
+    def _toggle(self, record: Record) -> None:
+        """Put a live member into the digests, or take it out."""
+        part, fingerprint = _fingerprint(record.peer_id, record.incarnation)
+        self._digests[part] ^= fingerprint
+        self._digest ^= fingerprint
 
 
-def _fingerprint(record: Record) -> int:
-    if not record.is_live:
-        return 0
-    word = f"{record.peer_id}/{record.incarnation}".encode()
-    return int.from_bytes(hashlib.blake2b(word, digest_size=8).digest())
+def part_of(peer: str) -> int:
+    """Six bits of the id: the part of the table in which it is compared."""
+    return 2 * _PLACE_OF[peer[0]] + _PLACE_OF[peer[1]] % 2
+
+
+@functools.lru_cache(maxsize=2**15)
+def _fingerprint(peer: str, incarnation: int) -> tuple[int, int]:
+    word = f"{peer}/{incarnation}".encode()
+    return part_of(peer), int.from_bytes(hashlib.blake2b(word, digest_size=8).digest())

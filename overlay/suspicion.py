@@ -3,9 +3,10 @@
 Rules kept here:
 - only the observers that the member table designates count, each once: one liar kills nobody;
 - hard evidence (a link was reset and the re-dial was refused: no process listens there any more)
-  from enough observers is a verdict at once;
-- soft evidence (silence) starts a timer that shrinks as independent observers agree (Lifeguard:
-  Dadgar, Phillips & Currey, 2017, section IV-B) and gives the member time to refute.
+  from a quorum of observers is a verdict at once;
+- a doubt that a second observer shares makes the member suspect, and starts a timer that shrinks as
+  more agree (Lifeguard: Dadgar, Phillips & Currey, DSN-W 2018, section IV-B) and gives the member
+  time to refute; a doubt that nobody shares lapses.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from dataclasses import dataclass, field
 
 # Three agreeing observers outnumber liars that hold less than a third of degree 6.
 MAX_QUORUM = 3
+# Observers that must share a doubt before the member is called suspect (SWIM's direct and indirect
+# probe: one that found nothing, and one that was asked to look).
+SHARED = 2
 
 
 def quorum(observers: int) -> int:
@@ -36,10 +40,16 @@ def timeout_s(confirmations: int, *, wanted: int, shortest_s: float, longest_s: 
 
 @dataclass(slots=True)
 class Suspicion:
-    """The case against one member at one incarnation: who says so (True: hard evidence)."""
+    """The case against one member at one incarnation: who says so (True: hard evidence).
+
+    `since`: when it began, or when the member was called suspect (`told`). `standing`: how many of
+    its observers are in no doubt themselves.
+    """
 
     incarnation: int
     since: float
+    told: bool = False
+    standing: int = 1
     votes: dict[str, bool] = field(default_factory=dict)
 
     def add(self, observer: str, hard: bool) -> bool:
@@ -50,16 +60,27 @@ class Suspicion:
         self.votes[observer] = hard
         return True
 
-    def hard_votes(self, observers: frozenset[str]) -> int:
-        """Hard votes of the designated observers."""
-        return sum(hard for observer, hard in self.votes.items() if observer in observers)
+    @property
+    def is_proven(self) -> bool:
+        """Whether enough observers found nobody listening."""
+        return sum(self.votes.values()) >= quorum(self.standing)
 
-    def deadline(self, observers: int, *, shortest_s: float, longest_s: float) -> float:
+    def shared_at(self, *, hard_wait_s: float) -> float:
+        """From when on it is more than one observer's own trouble (or there is no other to ask);
+        infinity if it is not. While only hard evidence came in, its quorum is waited for."""
+        if len(self.votes) < min(SHARED, self.standing):
+            return math.inf
+        return self.since + (hard_wait_s if all(self.votes.values()) else 0.0)
+
+    def tell(self, now: float) -> None:
+        """The member is called suspect from now on: its time to refute begins."""
+        self.told, self.since = True, now
+
+    def deadline(self, *, shortest_s: float, longest_s: float) -> float:
         """When this suspicion becomes a verdict unless it is refuted."""
-        wait = timeout_s(
+        return self.since + timeout_s(
             max(0, len(self.votes) - 1),
-            wanted=quorum(observers) - 1,
+            wanted=quorum(self.standing) - 1,
             shortest_s=shortest_s,
             longest_s=longest_s,
         )
-        return self.since + wait

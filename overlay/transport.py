@@ -285,7 +285,8 @@ async def _reader_nursery() -> AsyncIterator[trio.Nursery]:
 def _is_theirs(error: BaseException) -> bool:
     broken = (trio.BrokenResourceError, trio.ClosedResourceError, trio_websocket.ConnectionClosed)
     protocol = (trio_websocket.HandshakeError, h11.ProtocolError, wsproto.utilities.ProtocolError)
-    return isinstance(error, (*broken, *protocol))
+    # wsproto decodes header lines as ASCII without a net.
+    return isinstance(error, (*broken, *protocol, UnicodeError))
 
 
 def _unwrap(error: BaseException) -> BaseException:

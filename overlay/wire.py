@@ -8,12 +8,15 @@ Two websockets join two neighbours. The control link carries the messages of `CO
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from overlay.codec import Codec
+from overlay.founding import Candidacy
 from overlay.identity import is_id
-from overlay.records import Record
+from overlay.membership import BUCKETS
+from overlay.records import MAX_INCARNATION, Fate, Record
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 SUBPROTOCOL = "gossipd.1"
 CONTROL_PATH = "/control"
 DATA_PATH = "/data"
@@ -21,18 +24,15 @@ MAX_CONTROL_BYTES = 64 * 1024
 # Larger chunks gain nothing on a loopback measurement and delay a cancelled transfer's end.
 CHUNK_BYTES = 256 * 1024
 MAX_DATA_BYTES = CHUNK_BYTES + 4096
-# A record is at most ~2.5 KiB at its field limits, about 150 bytes as it occurs: pages are cut by
-# measured size as well (see machine).
-RECORDS_PER_PAGE = 128
-
 
 # Opening a control link.
 
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """The dialling side's first message. `network` is '' for a peer that has none yet; `instance`
-    changes with every start of a process; `link_id` names this pair of websockets."""
+    """The dialling side's first message. `network` is '' for a peer that has none yet, which then
+    says its `candidacy`; `instance` changes with every start of a process; `link_id` names this
+    pair of websockets."""
 
     version: int
     network: str
@@ -40,6 +40,7 @@ class Hello:
     instance: bytes
     link_id: bytes
     digest: int
+    candidacy: Candidacy | None
 
     def __post_init__(self) -> None:
         _check_greeting(self.network, self.instance, self.digest)
@@ -64,10 +65,12 @@ class Welcome:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """No link, and why: `kind` is stable (network, version, duplicate, self, homeless, busy)."""
+    """No link, and why: `kind` is stable (network, version, duplicate, self, homeless, busy).
+    A homeless peer says its `candidacy`."""
 
     kind: str
     reason: str
+    candidacy: Candidacy | None = None
 
 
 # On a control link.
@@ -83,39 +86,56 @@ class Heartbeat:
         _check_digest(self.digest)
 
 
-@dataclass(frozen=True, slots=True)
-class Update:
-    """Records that are news; whoever finds them news passes them on."""
-
-    records: tuple[Record, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """`observer` found `subject` silent, or (`hard`) its port refusing after a reset link."""
-
+class _Evidence(NamedTuple):
     subject: str
     incarnation: int
     observer: str
     hard: bool
 
-    def __post_init__(self) -> None:
-        if not is_id(self.subject) or not is_id(self.observer):
+
+class Evidence(_Evidence):
+    """`observer` found `subject` silent, or (`hard`) its port refusing after a reset link."""
+
+    __slots__ = ()
+
+    def __new__(cls, subject: str, incarnation: int, observer: str, hard: bool) -> Evidence:
+        if not is_id(subject) or not is_id(observer):
             raise ValueError("peer id of the wrong form")
-        if not 0 <= self.incarnation < 2**53:
+        if not 0 <= incarnation < MAX_INCARNATION:
             raise ValueError("number out of range")
+        return super().__new__(cls, subject, incarnation, observer, hard)
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What is new to the sender; whoever finds it new passes it on. Records come before fates."""
+
+    records: tuple[Record, ...]
+    fates: tuple[Fate, ...]
+    evidence: tuple[Evidence, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class SyncRequest:
-    """Send me your whole table: our digests differ."""
+    """Our digests differ. These are those of the parts of my table: send me what you hold in the
+    parts where yours differ."""
+
+    digests: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.digests) != BUCKETS:
+            raise ValueError(f"a table has {BUCKETS} parts")
+        for digest in self.digests:
+            _check_digest(digest)
 
 
 @dataclass(frozen=True, slots=True)
 class SyncPage:
-    """A part of the sender's table."""
+    """What the sender holds, as far as tables differ. It may be old: the word of a death in it is
+    weighed like a doubt first."""
 
     records: tuple[Record, ...]
+    fates: tuple[Fate, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,10 +236,8 @@ class Finish:
     request: int
 
 
-ControlMessage = (
-    Hello | Welcome | Refuse | Heartbeat | Update | Evidence | SyncRequest | SyncPage | Note
-)
-LinkMessage = Heartbeat | Update | Evidence | SyncRequest | SyncPage
+ControlMessage = Hello | Welcome | Refuse | Heartbeat | News | SyncRequest | SyncPage | Note
+LinkMessage = Heartbeat | News | SyncRequest | SyncPage
 DataMessage = Want | Offer | Decline | Accept | Chunk | Again | Finish
 
 CONTROL = Codec(
@@ -228,8 +246,7 @@ CONTROL = Codec(
         "welcome": Welcome,
         "refuse": Refuse,
         "hb": Heartbeat,
-        "update": Update,
-        "evidence": Evidence,
+        "news": News,
         "sync?": SyncRequest,
         "sync": SyncPage,
         "note": Note,

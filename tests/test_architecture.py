@@ -11,7 +11,9 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ROOMS = ("cli", "daemon", "overlay", "learner")
 # What the other rooms may use of the learner: modules that are free of torch.
-LEARNER_CONTRACT = {"learner.job", "learner.schema", "learner.messages", "learner.channel"}
+LEARNER_CONTRACT = {
+    "learner.job", "learner.schema", "learner.edges", "learner.messages", "learner.channel",
+}  # fmt: skip
 FORBIDDEN = {
     "overlay": ("cli", "daemon", "learner", "torch", "torchvision"),
     "learner": ("cli", "daemon", "overlay", "trio", "trio_websocket", "hypercorn"),

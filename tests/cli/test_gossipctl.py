@@ -13,16 +13,13 @@ from learner.schema import as_table
 
 
 @pytest.fixture
-def answers(daemon, status, members, train_status):
+def answers(daemon, status, members, train_status, topology_answer):
     """A daemon that answers everything."""
     daemon.results = {
         "node.status": status,
         "node.stop": {"stopping": True},
         "overlay.members": members,
-        "overlay.topology": {
-            "topology": "expander", "peers": 3, "edges": 3, "degree_min": 2, "degree_max": 2,
-            "connected": True, "diameter": 1, "spectral_gap": 1.0, "neighbours": ["b" * 52],
-        },
+        "overlay.topology": topology_answer,
         "overlay.join": {"peer": "b" * 52, "network": "n" * 52},
         "overlay.leave": {"leaving": True},
         "train.status": train_status | {"neighbour_states": {}},
@@ -46,7 +43,9 @@ def answers(daemon, status, members, train_status):
 COMMANDS = [
     ("status", "node.status", {}, "aaaaaaaa (host)"),
     ("members", "overlay.members", {}, "host-b"),
-    ("topology", "overlay.topology", {}, "spectral gap"),
+    ("topology", "overlay.topology", {"graph": "", "round": 0}, "spectral gap"),
+    ("topology --links --round 3", "overlay.topology", {"graph": "overlay", "round": 3}, "ann"),
+    ("topology --dot", "overlay.topology", {"graph": "", "round": 0}, "graph gossipd {"),
     ("join ws://h:1", "overlay.join", {"address": "ws://h:1"}, "linked to bbbbbbbb"),
     ("leave", "overlay.leave", {}, "leaving  True"),
     ("stop", "node.stop", {}, "stopping  True"),

@@ -62,15 +62,24 @@ def test_members_are_a_table_in_which_this_peer_is_marked(members):
     assert head.index("ADDRESS") == first.index("ws://") == second.index("ws://")
 
 
-def test_topology_leaves_out_what_is_not_known():
-    answer = {
-        "topology": "expander", "peers": 3, "edges": 3, "degree_min": 2, "degree_max": 2,
-        "connected": False, "diameter": None, "spectral_gap": None, "neighbours": ["b" * 52],
-    }  # fmt: skip
-    shown = lines_of(views.topology(answer))
+def test_topology_leaves_out_what_is_not_known(topology_answer):
+    answer = topology_answer | {"connected": False, "diameter": None, "spectral_gap": None}
+    shown = lines_of(views.topology(answer).partition("\n\n")[0])
     assert shown["connected"].strip() == "NO"
-    assert shown["degree"].strip() == "2 to 2"
-    assert not {"diameter", "spectral gap"} & shown.keys()
+    assert shown["degree"].strip() == "1 to 2"
+    assert not {"diameter", "spectral gap", "round"} & shown.keys()
+
+
+def test_topology_shows_whom_this_peer_mixes_in_and_with_what_weight(topology_answer):
+    rows = [line.split() for line in views.topology(topology_answer).splitlines()[-3:]]
+    assert rows == [["aaaaaaaa", "ann", "0.25"], ["cccccccc", "0.5"], ["(this", "peer)", "0.25"]]
+
+
+def test_topology_says_what_repeats(topology_answer):
+    answer = topology_answer | {"period": 5, "period_gap": 1.0}
+    shown = lines_of(views.topology(answer).partition("\n\n")[0])
+    assert shown["round"].strip() == "4 (the graphs repeat after 5)"
+    assert shown["gap of a period"].split() == ["1", "a", "round"]
 
 
 def test_metrics_are_a_table_with_dashes():

@@ -33,7 +33,7 @@ from overlay.driver import open_overlay
 from overlay.effects import Join
 from overlay.identity import new_id
 from overlay.profile import PROFILES
-from overlay.records import Record, State
+from overlay.records import Record
 from overlay.transport import DialRefused, split_address
 
 torch.set_num_threads(1)
@@ -84,7 +84,7 @@ def record():
 
     def make(peer_id, **changes):
         return dataclasses.replace(
-            Record(peer_id, "somebody", ("ws://10.0.0.1:7400",), 1, State.ALIVE, True, -1),
+            Record(peer_id, "somebody", ("ws://10.0.0.1:7400",), 1, True, -1),
             **changes,
         )
 
@@ -195,7 +195,7 @@ class Peer:
             learner.die("its daemon ended it")
 
     async def live(self, network_id, join, task_status):
-        me = Record(self.id, self.config.display_name, (), 1, State.ALIVE, True, -1)
+        me = Record(self.id, self.config.display_name, (), 1, True, -1)
         try:
             with self._scope:
                 async with (

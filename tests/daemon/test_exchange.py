@@ -176,9 +176,9 @@ def test_patience_is_mean_plus_four_deviations_plus_twice_the_own_work(waits, lo
 
 @pytest.mark.parametrize("mixing", ["metropolis", "uniform"])
 def test_rows_leave_the_rest_to_oneself(mixing):
-    row = mixing_row(mixing, 2, {A: 2, B: 5}, {})
+    row = mixing_row(mixing, 2, {A: 2, B: 5}, {}, {})
     assert 0 < sum(row.values()) < 1
-    missing = mixing_row(mixing, 2, {A: 2}, {})
+    missing = mixing_row(mixing, 2, {A: 2}, {}, {})
     assert missing == {A: row[A]}
 
 
@@ -187,7 +187,8 @@ def test_the_matrix_of_a_whole_graph_is_symmetric_and_doubly_stochastic():
     matrix = np.zeros((4, 4))
     for i, (peer, neighbours) in enumerate(graph.items()):
         degrees = {other: len(graph[other]) for other in neighbours}
-        for other, weight in mixing_row("metropolis", len(graph[peer]), degrees, {}).items():
+        row = mixing_row("metropolis", len(graph[peer]), degrees, {}, {})
+        for other, weight in row.items():
             matrix[i, "abcd".index(other)] = weight
         matrix[i, i] = 1 - matrix[i].sum()
     np.testing.assert_allclose(matrix, matrix.T)
@@ -196,6 +197,12 @@ def test_the_matrix_of_a_whole_graph_is_symmetric_and_doubly_stochastic():
 
 
 def test_age_shrinks_a_weight():
-    fresh = mixing_row("uniform", 3, {A: 3, B: 3}, {})
-    aged = mixing_row("uniform", 3, {A: 3, B: 3}, {A: 0, B: 4})
+    fresh = mixing_row("uniform", 3, {A: 3, B: 3}, {}, {})
+    aged = mixing_row("uniform", 3, {A: 3, B: 3}, {A: 0, B: 4}, {})
     assert aged == {A: fresh[A], B: fresh[B] / 5}
+
+
+def test_the_topologys_own_weights_win_over_the_rule_and_age_as_well():
+    row = mixing_row("metropolis", 3, {A: 3, B: 3}, {B: 1}, {A: 0.5, B: 0.4})
+    assert row == {A: 0.5, B: 0.2}
+    assert mixing_row("uniform", 3, {A: 3}, {}, {A: None}) == {A: 0.25}

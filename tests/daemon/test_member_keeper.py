@@ -3,7 +3,7 @@ import pytest
 from daemon.member_keeper import MemberKeeper
 from daemon.store import Store, StoreFull
 from overlay.membership import Membership
-from overlay.records import State
+from overlay.records import Fate, Member, State
 
 ME, A, B = "m" * 52, "a" * 52, "b" * 52
 
@@ -25,7 +25,10 @@ def table(record):
 
 async def test_the_others_are_remembered_as_they_were(store, table):
     await MemberKeeper(store).save(table, "n")
-    assert MemberKeeper(store).remembered() == [table.get(A), table.get(B)]
+    assert MemberKeeper(store).remembered() == [
+        Member(table.get(A), State.ALIVE),
+        Member(table.get(B), State.ALIVE),
+    ]
     assert store.get("network") == "n"
     assert store.get("incarnation") == str(table.me.incarnation)
 
@@ -38,14 +41,15 @@ async def test_only_what_changed_is_written(store, table, record):
     store.put = lambda words: written.append(words)
     await keeper.save(table, "n")
     assert written == []
-    table.merge(record(A, incarnation=2, state=State.DEAD), 1.0)
+    table.merge(record(A, incarnation=2), 1.0)
+    table.judge(Fate(A, 2, State.DEAD), 1.0)
     await keeper.save(table, "n")
     (((peer, row),), gone) = written.pop()
     assert (peer, row["state"], gone) == (A, "dead", [])
     table.forget(1e9)
     await keeper.save(table, "n")
     assert written.pop() == ([], [A])
-    assert MemberKeeper(store).remembered() == [table.get(B)]
+    assert MemberKeeper(store).remembered() == [Member(table.get(B), State.ALIVE)]
 
 
 async def test_what_a_full_disk_did_not_take_is_written_later(store, table):

@@ -2,7 +2,6 @@ import pytest
 
 from daemon.parts import PartImpossible, configured_part, free_part, must_yield
 from learner.job import Partition
-from overlay.records import State
 
 A, B, C = ("a" * 52, "b" * 52, "c" * 52)
 
@@ -40,8 +39,8 @@ def test_the_remembered_part_is_kept_if_nobody_has_it(record):
     assert free_part(4, B, [], 9) == 0
 
 
-def test_ones_own_claim_and_those_of_the_dead_are_no_obstacle(record):
-    others = [record(B, part=0), record(A, part=1, state=State.DEAD)]
+def test_ones_own_claim_is_no_obstacle(record):
+    others = [record(B, part=0), record(A)]
     assert free_part(2, B, others, -1) == 0
     assert free_part(2, B, others, 1) == 1
 
@@ -54,5 +53,3 @@ def test_of_two_equal_claims_the_lower_id_keeps_it(record):
     assert must_yield(1, B, [record(A, part=1)])
     assert not must_yield(1, B, [record(C, part=1)])
     assert not must_yield(1, B, [record(B, part=1), record(A, part=0)])
-    assert not must_yield(1, B, [record(A, part=1, state=State.LEFT)])
-    assert must_yield(1, B, [record(A, part=1, state=State.SUSPECT)])

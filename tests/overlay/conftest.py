@@ -13,7 +13,7 @@ import trio
 import trio.testing
 from hypothesis import HealthCheck, settings
 
-from overlay.records import Record, State
+from overlay.records import Record
 
 settings.register_profile(
     "overlay",
@@ -49,7 +49,6 @@ def _member(number, **changes):
         "name": f"peer{number}",
         "addresses": (f"ws://peer{number}:1",),
         "incarnation": 1,
-        "state": State.ALIVE,
         "learner": True,
         "part": -1,
     }

@@ -168,7 +168,7 @@ class Town:
         return all(
             peer.live == ids
             and peer.overlay.links.keys() == peer.overlay.machine.links
-            and peer.overlay.links.keys() == peer.overlay.machine.graph.neighbours(peer.id)
+            and peer.overlay.links.keys() == peer.overlay.machine.graph.wanted
             and all(link.data is not None for link in peer.overlay.links.values())
             for peer in up
         )

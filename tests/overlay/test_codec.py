@@ -1,6 +1,7 @@
 import enum
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import msgpack
 import pytest
@@ -24,6 +25,20 @@ class Inner:
             raise ValueError("negative")
 
 
+class _Small(NamedTuple):
+    colour: Colour
+    number: int
+
+
+class Small(_Small):
+    __slots__ = ()
+
+    def __new__(cls, colour, number):
+        if number < 0:
+            raise ValueError("negative")
+        return super().__new__(cls, colour, number)
+
+
 @dataclass(frozen=True)
 class Everything:
     text: str
@@ -35,6 +50,8 @@ class Everything:
     inner: Inner
     many: tuple[Inner, ...]
     perhaps: float | None
+    small: tuple[Small, ...]
+    perhaps_inner: Inner | None
 
 
 @dataclass(frozen=True)
@@ -45,7 +62,7 @@ class Nothing:
 CODEC = Codec(
     {"all": Everything, "none": Nothing}, max_bytes=4096, max_binary=64, max_items=32, max_text=64
 )
-GOOD = ["t", 1, 0.5, True, b"r", "red", [1], [[1], [2]], None]
+GOOD = ["t", 1, 0.5, True, b"r", "red", [1], [[1], [2]], None, [["red", 1]], [5]]
 
 inners = st.builds(Inner, st.integers(0, 2**63))
 everything = st.builds(
@@ -59,6 +76,10 @@ everything = st.builds(
     inner=inners,
     many=st.lists(inners, max_size=32).map(tuple),
     perhaps=st.none() | st.floats(allow_nan=False, allow_infinity=False),
+    small=st.lists(st.builds(Small, st.sampled_from(Colour), st.integers(0, 9)), max_size=32).map(
+        tuple
+    ),
+    perhaps_inner=st.none() | inners,
 )
 
 
@@ -81,7 +102,11 @@ def test_a_message_without_fields_is_its_tag():
 
 
 def test_the_example_that_the_refusals_below_spoil_is_good():
-    assert CODEC.decode(packed(*GOOD)).many == (Inner(1), Inner(2))
+    message = CODEC.decode(packed(*GOOD))
+    assert message.many == (Inner(1), Inner(2))
+    assert message.small == (Small(Colour.RED, 1),)
+    assert (type(message.small[0]), type(message.small[0].colour)) == (Small, Colour)
+    assert message.perhaps_inner == Inner(5)
 
 
 @pytest.mark.parametrize(
@@ -96,6 +121,9 @@ def test_the_example_that_the_refusals_below_spoil_is_good():
         (6, []), (6, [1, 2]), (6, [-1]), (6, 1), (6, None), (6, ["1"]),
         (7, [1]), (7, [[]]), (7, None), (7, "ab"), (7, [[1]] * 33), (7, b""),
         (8, math.nan), (8, "none"), (8, []),
+        (9, [["green", 1]]), (9, [["red", -1]]), (9, [["red"]]), (9, [["red", 1, 1]]),
+        (9, [["red", True]]), (9, [[[], 1]]), (9, ["red"]), (9, ["r1"]), (9, None),
+        (9, [["red", 1]] * 33), (10, 5), (10, []), (10, [-1]), (10, "x"), (10, [None]),
         (0, {}), (0, {"a": 1}), (7, {}), (1, msgpack.ExtType(1, b"")),
         (1, msgpack.ExtType(1, b"x")), (1, msgpack.Timestamp(1, 0)),
     ],
@@ -131,6 +159,12 @@ def test_a_field_of_the_wrong_kind_or_range_is_refused(index, value):
 def test_what_is_not_exactly_one_message_is_refused(data):
     with pytest.raises(WireError):
         CODEC.decode(data)
+
+
+@pytest.mark.parametrize(("whole", "share"), [(1, 1.0), (-(2**63), -(2.0**63)), (0, 0.0)])
+def test_a_whole_number_is_read_where_a_fraction_may_stand(whole, share):
+    read = CODEC.decode(changed(2, whole)).share
+    assert (type(read), read) == (float, share)
 
 
 def test_a_message_over_the_limit_is_neither_sent_nor_read():

@@ -9,7 +9,7 @@ from overlay.dialling import Dialler
 from overlay.effects import Dial
 from overlay.membership import Membership
 from overlay.profile import PROFILES
-from overlay.records import State
+from overlay.records import Fate, State
 
 LAN = PROFILES["lan"]
 SEED = "ws://seed:1"
@@ -26,9 +26,14 @@ class Desk:
             self.table.merge(record, 0.0)
         self.dialler = Dialler(self.table, LAN, random.Random(seed), now)
 
+    def befall(self, record, state):
+        self.table.merge(record, 0.0)
+        self.table.judge(Fate(record.peer_id, record.incarnation, state), 0.0)
+
     def due(self, *missing, alone=False, now):
         dials = self.dialler.due([m.peer_id for m in missing], alone=alone, now=now)
         assert self.dialler.wake_at() > now
+        assert len({dial.target for dial in dials}) == len(dials)
         return [dial.target for dial in dials]
 
 
@@ -46,12 +51,11 @@ def test_a_higher_neighbour_is_dialled_at_once_and_a_lower_one_after_a_courtesy(
 
 def test_a_dial_names_the_member_and_all_its_addresses(desk):
     (dial,) = desk.dialler.due([desk.high.peer_id], alone=False, now=0.0)
-    assert dial == Dial(desk.high.peer_id, desk.high.addresses)
+    assert dial == Dial(desk.high.peer_id, desk.high.addresses, LAN.dial_timeout_s)
 
 
 def test_one_target_is_dialled_once_at_a_time(desk):
     desk.due(desk.high, now=0.0)
-    assert desk.dialler.in_flight(desk.high.peer_id)
     assert desk.due(desk.high, now=0.1) == []
     assert desk.due(desk.high, now=0.9) == []
 
@@ -97,7 +101,7 @@ def test_a_member_without_addresses_is_never_dialled(desk, member):
     desk.dialler.lost(mute.peer_id, 0.0)
     for now in (0.0, 1.0, 20.0):
         assert desk.due(mute, now=now) == []
-    desk.table.merge(member(99, addresses=(), state=State.DEAD), 0.0)
+    desk.befall(mute, State.DEAD)
     assert desk.due(mute, now=60.0) == []
 
 
@@ -128,9 +132,9 @@ def test_who_is_alone_again_returns_to_the_seeds(desk):
 
 
 def test_one_of_the_dead_is_tried_now_and_then(desk, member):
-    dead = [member(n, state=State.DEAD) for n in range(100, 104)]
+    dead = [member(n) for n in range(100, 104)]
     for record in dead:
-        desk.table.merge(record, 0.0)
+        desk.befall(record, State.DEAD)
     now, tries = 0.0, []
     while len(tries) < 60:
         now = desk.dialler.wake_at()
@@ -144,7 +148,7 @@ def test_one_of_the_dead_is_tried_now_and_then(desk, member):
 
 
 def test_the_dead_at_whose_address_a_live_member_answers_are_not_tried(desk, member):
-    desk.table.merge(member(100, state=State.DEAD, addresses=desk.high.addresses), 0.0)
+    desk.befall(member(100, addresses=desk.high.addresses), State.DEAD)
     assert all(desk.due(now=float(now)) == [] for now in range(100))
 
 
@@ -157,15 +161,94 @@ def test_a_link_that_broke_at_once_is_dialled_after_a_wait(desk):
 
 
 def test_the_left_are_not_tried(desk, member):
-    desk.table.merge(member(100, state=State.LEFT), 0.0)
+    desk.befall(member(100), State.LEFT)
     assert all(desk.due(now=float(now)) == [] for now in range(100))
+
+
+def test_a_dial_has_just_begun_for_the_time_of_a_courtesy(desk):
+    assert not desk.dialler.has_just_dialled(desk.high.peer_id, 0.0)
+    desk.due(desk.high, now=5.0)
+    assert desk.dialler.has_just_dialled(desk.high.peer_id, 5.0)
+    assert desk.dialler.has_just_dialled(desk.high.peer_id, 5.0 + 0.99 * LAN.courtesy_s)
+    assert not desk.dialler.has_just_dialled(desk.high.peer_id, 5.0 + LAN.courtesy_s)
+
+
+@pytest.mark.parametrize("end", ["failed", "linked"])
+def test_a_dial_that_ended_is_no_longer_under_way(desk, end):
+    desk.due(desk.high, now=5.0)
+    target = desk.high.peer_id
+    if end == "failed":
+        desk.dialler.failed(target, 5.0)
+    else:
+        desk.dialler.linked(target, target)
+    assert not desk.dialler.has_just_dialled(target, 5.0)
+
+
+def test_the_first_dial_after_a_lost_link_is_quick_and_repeated_at_once(desk):
+    peer = desk.high.peer_id
+    desk.dialler.lost(peer, 5.0)
+    (quick,) = desk.dialler.due([peer], alone=False, now=5.0)
+    assert quick == Dial(peer, desk.high.addresses, LAN.quick_dial_s)
+    assert desk.dialler.failed(peer, 5.3)  # a mere look, which proves nothing
+    assert desk.dialler.due([peer], alone=False, now=5.3 + 0.99 * LAN.flush_s) == []
+    (second,) = desk.dialler.due([peer], alone=False, now=5.3 + LAN.flush_s)
+    assert second == Dial(peer, desk.high.addresses, LAN.dial_timeout_s)
+    assert not desk.dialler.failed(peer, 8.0)  # this one counts
+    wait = desk.dialler._attempts[peer].at - 8.0
+    assert 0.5 * LAN.redial_first_s <= wait <= 1.5 * LAN.redial_first_s
+
+
+def test_a_failure_of_what_nobody_wanted_is_no_mere_look(desk, id_of):
+    assert not desk.dialler.failed(id_of(77), 0.0)
+    assert not desk.dialler.failed("ws://stranger:1", 0.0)
+    desk.dialler.ask(SEED, 0.0)
+    desk.due(now=0.0)
+    assert not desk.dialler.failed(SEED, 0.1)
+
+
+def test_a_seed_without_a_network_is_asked_again_soon_however_often_it_failed(desk):
+    desk.dialler.ask(SEED, 0.0)
+    now = 0.0
+    for _ in range(6):
+        assert desk.due(alone=True, now=now) == [SEED]
+        desk.dialler.failed(SEED, now)
+        now += 1.5 * LAN.redial_last_s
+    assert desk.due(alone=True, now=now) == [SEED]
+    desk.dialler.homeless(SEED, now)
+    assert desk.due(alone=True, now=now + 0.49 * LAN.redial_first_s) == []
+    assert desk.due(alone=True, now=now + 1.5 * LAN.redial_first_s) == [SEED]
+
+
+def test_a_stranger_without_a_network_is_no_seed(desk):
+    desk.dialler.homeless("ws://stranger:1", 0.0)
+    assert desk.due(alone=True, now=1.0) == []
+
+
+def test_of_a_dead_member_one_dial_is_under_way_at_a_time(desk, member):
+    desk.befall(member(100), State.DEAD)
+    found = [desk.due(now=float(now)) for now in range(100)]
+    assert sum(map(len, found)) == 1
 
 
 @given(
     seed=st.integers(0, 999),
     steps=st.lists(
         st.tuples(
-            st.sampled_from(["wait", "due", "alone", "lost", "fail", "link", "ask", "mute", "die"]),
+            st.sampled_from(
+                [
+                    "wait",
+                    "due",
+                    "alone",
+                    "lost",
+                    "broken",
+                    "fail",
+                    "link",
+                    "ask",
+                    "home",
+                    "mute",
+                    "die",
+                ]
+            ),
             st.integers(0, 4),
             st.floats(0.0, 3.0),
         ),
@@ -182,6 +265,10 @@ def test_after_every_decision_the_next_one_lies_in_the_future(member, seed, step
         match word:
             case "lost":
                 desk.dialler.lost(who, now)
+            case "broken":
+                desk.dialler.broken(who, now)
+            case "home":
+                desk.dialler.homeless(SEED, now)
             case "fail":
                 desk.dialler.failed(who, now)
                 desk.dialler.failed(SEED, now)
@@ -192,7 +279,7 @@ def test_after_every_decision_the_next_one_lies_in_the_future(member, seed, step
             case "mute":
                 desk.table.merge(member(0, incarnation=9, addresses=()), now)
             case "die":
-                desk.table.merge(member(number, state=State.DEAD), now)
+                desk.befall(member(number), State.DEAD)
             case "wait":
                 now = max(now, desk.dialler.wake_at())
         desk.due(*others[: number + 1], alone=word == "alone", now=now)

@@ -49,7 +49,7 @@ async def caller(place, target, path=wire.CONTROL_PATH):
 def hello(place, record, **changes):
     fields = {
         "version": wire.PROTOCOL_VERSION, "network": place.network_id, "record": record,
-        "instance": bytes(16), "link_id": b"L" * 16, "digest": 0,
+        "instance": bytes(16), "link_id": b"L" * 16, "digest": 0, "candidacy": None,
     }  # fmt: skip
     return wire.Hello(**{**fields, **changes})
 
@@ -222,7 +222,7 @@ def test_a_seed_that_is_still_homeless_refuses_for_now(town):
     ("changes", "kind"),
     [
         ({"version": 0}, "version"),
-        ({"version": 2}, "version"),
+        ({"version": 99}, "version"),
         ({"network": "a" * 52}, "network"),
     ],
 )
@@ -412,7 +412,7 @@ def test_a_leaver_is_heard_as_left(town, memory):
         await memory.until(place.settled)
         await trio.sleep(10)
         for peer in others:
-            assert peer.overlay.machine.table.get(leaver.id).state is State.LEFT
+            assert peer.overlay.machine.table.state(leaver.id) is State.LEFT
             assert peer.heard.kinds("member.left")
             assert not peer.heard.kinds("member.dead", "member.suspect")
 
@@ -598,7 +598,7 @@ def test_a_data_link_without_its_control_link_is_refused(town, link_id):
     [
         (wire.CONTROL_PATH, b"\xc1"),
         (wire.CONTROL_PATH, wire.CONTROL.encode(wire.Heartbeat(0))),
-        (wire.CONTROL_PATH, wire.CONTROL.encode(wire.SyncRequest())),
+        (wire.CONTROL_PATH, wire.CONTROL.encode(wire.SyncRequest((0,) * 64))),
         (wire.CONTROL_PATH, bytes(wire.MAX_CONTROL_BYTES + 1)),
         (wire.DATA_PATH, b""),
         (wire.DATA_PATH, wire.DATA.encode(wire.Want(1, "", "", 1))),

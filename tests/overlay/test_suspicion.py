@@ -5,6 +5,17 @@ import pytest
 from overlay.suspicion import MAX_QUORUM, Suspicion, quorum, timeout_s
 
 LIMITS = {"shortest_s": 1.0, "longest_s": 5.0}
+SECOND_OF_THREE = 5 - 4 * math.log(2) / math.log(3)
+
+
+@pytest.fixture
+def case_of():
+    """case_of(**votes): a case since 100 s with six observers, of which these testified."""
+
+    def case_of(*, standing=6, **votes):
+        return Suspicion(incarnation=1, since=100.0, standing=standing, votes=dict(votes))
+
+    return case_of
 
 
 @pytest.mark.parametrize(
@@ -20,7 +31,7 @@ def test_the_quorum_is_a_majority_of_at_most_three(observers, votes):
     ("confirmations", "wanted", "seconds"),
     [
         (0, 2, 5.0),
-        (1, 2, 5 - 4 * math.log(2) / math.log(3)),
+        (1, 2, SECOND_OF_THREE),
         (2, 2, 1.0),
         (7, 2, 1.0),  # more than wanted does not go below the shortest
         (0, 1, 5.0),
@@ -33,8 +44,8 @@ def test_the_suspicion_timeout_is_lifeguards(confirmations, wanted, seconds):
     assert timeout_s(confirmations, wanted=wanted, **LIMITS) == pytest.approx(seconds)
 
 
-def test_a_vote_counts_once_and_a_hard_one_upgrades_a_soft_one():
-    case = Suspicion(incarnation=1, since=0.0)
+def test_a_vote_counts_once_and_a_hard_one_upgrades_a_soft_one(case_of):
+    case = case_of()
     assert case.add("a", hard=False)
     assert not case.add("a", hard=False)
     assert case.add("a", hard=True)
@@ -43,32 +54,70 @@ def test_a_vote_counts_once_and_a_hard_one_upgrades_a_soft_one():
     assert case.votes == {"a": True}
 
 
-def test_only_hard_votes_of_designated_observers_count():
-    case = Suspicion(incarnation=1, since=0.0)
-    case.add("a", hard=True)
-    case.add("b", hard=False)
-    case.add("stranger", hard=True)
-    assert case.hard_votes(frozenset("ab")) == 1
+@pytest.mark.parametrize(
+    ("votes", "standing", "proven"),
+    [
+        ({"a": True, "b": True}, 6, False),
+        ({"a": True, "b": True, "c": True}, 6, True),
+        ({"a": True, "b": True, "c": False}, 6, False),  # soft votes prove nothing
+        ({"a": False, "b": False, "c": False, "d": False}, 6, False),
+        ({"a": True}, 2, False),
+        ({"a": True, "b": True}, 2, True),
+        ({"a": True}, 1, True),  # nobody else is left to ask
+        ({"a": False}, 1, False),
+        ({}, 0, False),
+    ],
+)
+def test_a_quorum_of_hard_votes_is_proof(case_of, votes, standing, proven):
+    assert case_of(standing=standing, **votes).is_proven is proven
 
 
 @pytest.mark.parametrize("observers", [2, 3, 6, 20])
-def test_one_liar_cannot_reach_a_verdict_however_often_it_speaks(observers):
-    names = frozenset(str(n) for n in range(observers))
-    case = Suspicion(incarnation=1, since=0.0)
+def test_one_liar_cannot_reach_a_verdict_however_often_it_speaks(case_of, observers):
+    case = case_of(standing=observers)
     for _ in range(100):
-        case.add("0", hard=True)
-    assert case.hard_votes(names) < quorum(observers)
-    assert case.deadline(observers, **LIMITS) == 5.0  # and its word shortens nothing
+        case.add("liar", hard=True)
+    assert not case.is_proven
+    assert case.shared_at(hard_wait_s=0.3) == math.inf
+    assert case.deadline(**LIMITS) == 105.0  # and its word shortens nothing
 
 
-def test_agreement_shortens_the_wait_from_when_the_suspicion_began():
-    case = Suspicion(incarnation=1, since=100.0)
+@pytest.mark.parametrize(
+    ("votes", "standing", "after"),
+    [
+        ({}, 6, math.inf),
+        ({"a": False}, 6, math.inf),
+        ({"a": False, "b": False}, 6, 0.0),
+        ({"a": True, "b": False}, 6, 0.0),
+        ({"a": True, "b": True}, 6, 0.3),  # more hard evidence may be on its way
+        ({"a": False}, 1, 0.0),
+        ({"a": True}, 1, 0.3),
+        ({"a": False}, 2, math.inf),
+    ],
+)
+def test_a_doubt_is_shared_from_the_second_observer_or_the_only_one(
+    case_of, votes, standing, after
+):
+    case = case_of(standing=standing, **votes)
+    assert case.shared_at(hard_wait_s=0.3) == 100.0 + after
+
+
+def test_agreement_shortens_the_wait(case_of):
+    case = case_of()
     waits = []
-    for observer in "abc":
+    for observer in "abcd":
         case.add(observer, hard=False)
-        waits.append(case.deadline(6, **LIMITS) - 100.0)
-    assert waits == pytest.approx([5.0, 5 - 4 * math.log(2) / math.log(3), 1.0])
+        waits.append(case.deadline(**LIMITS) - 100.0)
+    assert waits == pytest.approx([5.0, SECOND_OF_THREE, 1.0, 1.0])
 
 
-def test_a_suspicion_that_was_only_heard_of_waits_longest():
-    assert Suspicion(incarnation=1, since=7.0).deadline(6, **LIMITS) == 12.0
+def test_the_time_to_refute_begins_when_the_member_is_called_suspect(case_of):
+    case = case_of(a=False, b=False, c=False)
+    assert not case.told
+    case.tell(107.0)
+    assert case.told
+    assert case.deadline(**LIMITS) == 108.0
+
+
+def test_a_suspicion_that_was_only_heard_of_waits_longest(case_of):
+    assert case_of().deadline(**LIMITS) == 105.0

@@ -1,3 +1,4 @@
+import math
 import tracemalloc
 
 import msgpack
@@ -7,8 +8,10 @@ from hypothesis import strategies as st
 
 from overlay import wire
 from overlay.codec import WireError
+from overlay.founding import MAX_SAID_S, Candidacy
 from overlay.identity import new_id
-from overlay.records import MAX_ADDRESSES, MAX_NAME, Record, State
+from overlay.membership import BUCKETS
+from overlay.records import MAX_ADDRESSES, MAX_NAME, Fate, Record, State
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 
@@ -25,21 +28,23 @@ records = st.builds(
     name=texts.filter(str.isprintable),
     addresses=st.lists(texts, max_size=MAX_ADDRESSES).map(tuple),
     incarnation=incarnations,
-    state=st.sampled_from(State),
     learner=st.booleans(),
     part=st.integers(-1, 2**31 - 1),
 )
 pages = st.lists(records, max_size=4).map(tuple)
+fates = st.builds(Fate, ids, incarnations, st.sampled_from([s for s in State if s != State.ALIVE]))
+fate_pages = st.lists(fates, max_size=4).map(tuple)
+evidence = st.builds(wire.Evidence, ids, incarnations, ids, st.booleans())
+candidacies = st.none() | st.builds(Candidacy, ids, st.floats(0, MAX_SAID_S))
 
 CONTROL_MESSAGES = st.one_of(
-    st.builds(wire.Hello, numbers, networks, records, tokens, tokens, digests),
+    st.builds(wire.Hello, numbers, networks, records, tokens, tokens, digests, candidacies),
     st.builds(wire.Welcome, ids, records, tokens, digests),
-    st.builds(wire.Refuse, texts, texts),
+    st.builds(wire.Refuse, texts, texts, candidacies),
     st.builds(wire.Heartbeat, digests),
-    st.builds(wire.Update, pages),
-    st.builds(wire.Evidence, ids, incarnations, ids, st.booleans()),
-    st.builds(wire.SyncRequest),
-    st.builds(wire.SyncPage, pages),
+    st.builds(wire.News, pages, fate_pages, st.lists(evidence, max_size=4).map(tuple)),
+    st.builds(wire.SyncRequest, st.lists(digests, min_size=BUCKETS, max_size=BUCKETS).map(tuple)),
+    st.builds(wire.SyncPage, pages, fate_pages),
     st.builds(wire.Note, st.binary(max_size=512)),
 )
 DATA_MESSAGES = st.one_of(
@@ -84,7 +89,9 @@ def test_a_full_chunk_fits_a_data_message():
 
 def test_a_record_at_its_limits_fits_a_control_message(member):
     record = member(0, name="𝄞" * MAX_NAME, addresses=("𝄞" * 256,) * MAX_ADDRESSES)
-    assert wire.CONTROL.decode(wire.CONTROL.encode(wire.Update((record,)))).records == (record,)
+    assert wire.CONTROL.decode(wire.CONTROL.encode(wire.SyncPage((record,), ()))).records == (
+        record,
+    )
 
 
 @CODECS
@@ -99,7 +106,7 @@ values = st.recursive(
     max_leaves=20,
 )
 tags = st.sampled_from(
-    ["hello", "welcome", "refuse", "hb", "update", "evidence", "sync?", "sync", "note",
+    ["hello", "welcome", "refuse", "hb", "news", "sync?", "sync", "note",
      "want", "offer", "decline", "accept", "chunk", "again", "finish"]
 )  # fmt: skip
 
@@ -159,10 +166,18 @@ def test_more_than_the_limit_is_refused_whatever_it_is(codec):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda who: wire.Hello(1, "short", who, bytes(16), bytes(16), 0),
-        lambda who: wire.Hello(1, "", who, bytes(15), bytes(16), 0),
-        lambda who: wire.Hello(1, "", who, bytes(16), bytes(17), 0),
-        lambda who: wire.Hello(1, "", who, bytes(16), bytes(16), -1),
+        lambda who: wire.Hello(1, "short", who, bytes(16), bytes(16), 0, None),
+        lambda who: wire.Hello(1, "", who, bytes(15), bytes(16), 0, None),
+        lambda who: wire.Hello(1, "", who, bytes(16), bytes(17), 0, None),
+        lambda who: wire.Hello(1, "", who, bytes(16), bytes(16), -1, None),
+        lambda who: Candidacy("short", 0.0),
+        lambda who: Candidacy(who.peer_id, -0.1),
+        lambda who: Candidacy(who.peer_id, MAX_SAID_S + 0.1),
+        lambda who: Candidacy(who.peer_id, math.nan),
+        lambda who: wire.SyncRequest((0,) * (BUCKETS - 1)),
+        lambda who: wire.SyncRequest((0,) * (BUCKETS + 1)),
+        lambda who: wire.SyncRequest((-1,) * BUCKETS),
+        lambda who: wire.SyncRequest((2**64,) * BUCKETS),
         lambda who: wire.Welcome("", who, bytes(16), 0),
         lambda who: wire.Welcome(new_id(), who, b"", 0),
         lambda who: wire.Heartbeat(2**64),
@@ -181,3 +196,79 @@ def test_more_than_the_limit_is_refused_whatever_it_is(codec):
 def test_values_out_of_range_cannot_be_built(make, member):
     with pytest.raises(ValueError):
         make(member(0))
+
+
+def fields_of(message):
+    tag, *fields = msgpack.unpackb(wire.CONTROL.encode(message))
+    return tag, fields
+
+
+@pytest.mark.parametrize(
+    ("place", "spoilt"),
+    [
+        (0, ["a"]),  # no list of records
+        (0, [[]]),
+        (0, None),
+        (1, [["a" * 52, 1]]),
+        (1, [["a" * 52, 1, "alive"]]),  # no fate
+        (1, [["a" * 52, 1, "gone"]]),
+        (1, [["a" * 52, 1, ["dead"]]]),
+        (1, [["a" * 52, "1", "dead"]]),
+        (1, [["a" * 52, 2**53, "dead"]]),
+        (1, [["a" * 52, 1, "dead", 0]]),
+        (1, ["a"]),
+        (2, [["a" * 52, 1, "a" * 52, 1]]),  # 1 is not true
+        (2, [["a" * 52, 1, "b", True]]),
+        (2, [["a" * 52, -1, "a" * 52, True]]),
+        (2, [["a" * 52, 1, "a" * 52]]),
+        (2, {}),
+    ],
+)
+def test_news_with_one_bad_item_is_refused_whole(member, id_of, place, spoilt):
+    good = wire.News(
+        (member(0),),
+        (Fate(id_of(1), 1, State.DEAD),),
+        (wire.Evidence(id_of(1), 1, id_of(2), True),),
+    )
+    tag, fields = fields_of(good)
+    assert wire.CONTROL.decode(msgpack.packb([tag, *fields])) == good
+    fields[place] = spoilt
+    with pytest.raises(WireError):
+        wire.CONTROL.decode(msgpack.packb([tag, *fields]))
+
+
+@pytest.mark.parametrize(
+    "spoilt", [["a" * 52], ["a" * 52, -1.0], ["a", 1.0], ["a" * 52, "1"], [], 5, "a", [[]]]
+)
+def test_a_greeting_with_a_bad_candidacy_is_refused(member, spoilt):
+    for message in (
+        wire.Hello(1, "", member(0), bytes(16), bytes(16), 0, Candidacy("a" * 52, 1.5)),
+        wire.Refuse("homeless", "no network yet", Candidacy("a" * 52, 1.5)),
+    ):
+        tag, fields = fields_of(message)
+        assert fields[-1] == ["a" * 52, 1.5]
+        fields[-1] = spoilt
+        with pytest.raises(WireError):
+            wire.CONTROL.decode(msgpack.packb([tag, *fields]))
+
+
+def test_a_message_of_the_other_link_is_unknown():
+    with pytest.raises(WireError, match="unknown message 'want'"):
+        wire.CONTROL.decode(wire.DATA.encode(wire.Want(1, "", "", -1)))
+    with pytest.raises(WireError, match="unknown message 'hb'"):
+        wire.DATA.decode(wire.CONTROL.encode(wire.Heartbeat(1)))
+
+
+def test_what_was_read_is_of_the_same_kinds_as_what_was_written(member, id_of):
+    """A bare tuple or string would be equal and have no methods."""
+    news = wire.News(
+        (member(0),),
+        (Fate(id_of(1), 1, State.DEAD),),
+        (wire.Evidence(id_of(1), 1, id_of(2), True),),
+    )
+    read = wire.CONTROL.decode(wire.CONTROL.encode(news))
+    assert type(read.fates[0]) is Fate
+    assert read.fates[0].state is State.DEAD
+    assert type(read.evidence[0]) is wire.Evidence
+    assert type(read.records[0]) is Record
+    assert type(read.records[0].addresses) is tuple

@@ -1,0 +1,168 @@
+"""Failure detection: from what this peer saw of its neighbours to what befell a member.
+
+Theory of operation. The observers of a member are its neighbours on the membership rings. One that
+loses its link and finds nobody listening on the re-dial, or that hears nothing for too long,
+testifies. Testimony floods the overlay, for observers are neighbours of the member and seldom of
+each other; only observers judge it. Each of them that still has a link is thereby asked to look:
+the member hears the testimony too and answers with a heartbeat, and whoever does not hear from it
+within a probe's time testifies as well (SWIM's indirect probe, with every other observer as the
+proxy). What the observers conclude, a suspicion or a death, is a fate, and everybody takes it over.
+
+Rules kept here:
+- hard evidence by a quorum of observers is a verdict; a doubt that two share makes a suspect, with
+  time to refute; what one observer alone finds lapses (`suspicion`);
+- evidence straight from a peer that does not observe the subject is not passed on;
+- an observer that runs late doubts itself first (`health`).
+
+Source: SWIM (Das et al., DSN 2002), Lifeguard (Dadgar et al., DSN-W 2018); observers by position
+in the graph as in Rapid (Suresh et al., USENIX ATC 2018, section 4).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from overlay.cases import Cases
+from overlay.health import LocalHealth
+from overlay.knowledge import Knowledge
+from overlay.membership import Change
+from overlay.profile import Profile
+from overlay.records import Fate, State
+from overlay.rumours import Rumours
+from overlay.wire import Evidence
+
+
+class Detector:
+    """One peer's part in finding the dead."""
+
+    def __init__(self, known: Knowledge, profile: Profile, now: float) -> None:
+        self._known = known
+        self._profile = profile
+        self._rumours = Rumours()
+        self._cases = Cases(known.graph, profile, self._rumours)
+        self._rotate_at = now + profile.suspicion_longest_s
+        self.health = LocalHealth(profile.heartbeat_s, profile.silence_longest_s)
+        # Deaths that only old tables spoke of, and when they were first read there.
+        self._old_words: dict[str, tuple[Fate, float]] = {}
+        known.listen(self.follow)
+
+    def testify(self, peer: str, *, hard: bool, now: float) -> None:
+        """Say what this peer saw of a member, if it is one of its observers."""
+        record = self._known.table.live_record(peer)
+        if record is not None and peer in self._known.graph.watched:
+            mine = self._known.table.my_id
+            self.hear([Evidence(peer, record.incarnation, mine, hard)], "", now)
+
+    def hear(self, testimonies: Iterable[Evidence], source: str, now: float) -> list[str]:
+        """Take in testimonies; the members that this peer is thereby asked to look for, itself
+        among them."""
+        known, gone = self._known.table.known, self._known.table.gone
+        fresh = [
+            evidence
+            for evidence in self._rumours.fresh(testimonies)
+            if evidence.subject in known
+            and evidence.subject not in gone
+            and (evidence.observer != source or self._may_say(evidence))
+        ]
+        if not fresh:
+            return []
+        self._rumours.add(fresh)
+        self._known.outbox.add_evidence(fresh, source)
+        mine = self._known.graph.watched | {self._known.table.my_id}
+        return [e.subject for e in fresh if e.subject in mine and self._is_asked(e, now)]
+
+    def _is_asked(self, evidence: Evidence, now: float) -> bool:
+        """A testimony about this peer, or one that it observes, in the life it lives now."""
+        record = self._known.table.live_record(evidence.subject)
+        if record is None or evidence.incarnation < record.incarnation:
+            return False
+        if evidence.subject != self._known.table.my_id:
+            self._rumours.keep(evidence)
+            self._cases.open(evidence.subject, record.incarnation, now)
+        return True
+
+    def _may_say(self, evidence: Evidence) -> bool:
+        """Whether the author of a testimony, whose own link it came on, is an observer."""
+        return evidence.observer in self._known.graph.observers(evidence.subject)
+
+    def weigh_old_word(self, fate: Fate, now: float) -> Fate:
+        """A fate as another's table holds it, to be believed: the death of somebody who is alive
+        here may be the view from beyond a cut, so at first it makes a suspect, who hears of it and
+        can refute; read again after the time for that, it counts (memberlist takes a remote table's
+        dead for suspects in the same way)."""
+        peer = fate.peer_id
+        if fate.state is not State.DEAD or not self._known.table.is_live(peer):
+            return fate
+        held, since = self._old_words.get(peer, (None, now))
+        if held == fate and now - since > self._profile.suspicion_shortest_s:
+            return fate
+        if held != fate:
+            self._old_words[peer] = (fate, now)
+        return Fate(peer, fate.incarnation, State.SUSPECT)
+
+    def follow(self, changes: list[Change], now: float) -> None:
+        """The table changed."""
+        settled = [c.record.peer_id for c in changes if c.state is not State.SUSPECT]
+        if self._rumours:
+            self._rumours.settle(settled)
+        if self._cases:
+            self._cases.close(settled)
+        for peer in settled if self._old_words else ():
+            self._old_words.pop(peer, None)
+        for record, state, _ in changes:
+            if state is State.SUSPECT and record.peer_id in self._known.graph.watched:
+                self._cases.suspect(record.peer_id, record.incarnation, now)
+
+    def review(self, now: float) -> None:
+        """News came in: weigh the open cases anew, and take up those of members that are this
+        peer's to observe only now."""
+        graph, table = self._known.graph, self._known.table
+        if not (self._cases or self._rumours):
+            return
+        for peer in sorted(graph.watched):
+            record = table.live_record(peer)
+            if record is not None and self._rumours.is_doubted(peer):
+                self._cases.open(peer, record.incarnation, now)
+            if record is not None and table.state(peer) is State.SUSPECT:
+                self._cases.suspect(peer, record.incarnation, now)
+        self._cases.review(graph.watched)
+
+    def beat(self, now: float) -> None:
+        """A heartbeat interval has passed."""
+        self.health.beat()
+        if self._known.take_doubted():
+            self.health.doubted()
+        if now >= self._rotate_at:
+            self._rotate_at = now + self._profile.suspicion_longest_s
+            self._rumours.rotate()
+
+    def run(self, now: float) -> None:
+        """Do what is due."""
+        if not self._cases:
+            return
+        for peer in self._cases.take_proven():
+            self._declare_dead(peer, now)
+        for peer, incarnation in self._cases.take_shared(now):
+            self._known.judge([Fate(peer, incarnation, State.SUSPECT)], "", now)
+        for peer in self._cases.take_due(now):
+            self._declare_dead(peer, now)
+        self._cases.drop_lapsed(now)
+
+    @property
+    def has_cases(self) -> bool:
+        """Whether there is anything to judge."""
+        return bool(self._cases)
+
+    def wake_at(self) -> float:
+        """When something is due next; infinity without a case."""
+        return self._cases.wake_at()
+
+    def excuse(self, stalled_s: float) -> None:
+        """This peer stood still for so long."""
+        self.health.lagged(stalled_s)
+        self._cases.excuse(stalled_s)
+
+    def _declare_dead(self, peer: str, now: float) -> None:
+        record = self._known.table.live_record(peer)
+        if record is not None:
+            self._known.judge([Fate(peer, record.incarnation, State.DEAD)], "", now)

@@ -1,0 +1,499 @@
+"""Overlay machines joined without I/O: a heap of what happens when, lines, and accidents.
+
+The rules of the real driver are kept: a dial tries the addresses in turn, the lower id's dial wins
+a race, a newer link replaces an older one, a closed link is heard by the other side, a killed
+process's kernel resets its links and refuses dials, a stopped process's kernel keeps them.
+
+Everything random comes from the seed, and nothing here depends on the order of a set: one seed is
+one history, event by event.
+"""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from overlay.effects import (
+    CloseLink,
+    Dial,
+    DialFailed,
+    DialOutcome,
+    Effect,
+    Event,
+    Found,
+    Join,
+    Leave,
+    LinkDown,
+    LinkUp,
+    MetHomeless,
+    Received,
+    Report,
+    Send,
+    Wake,
+)
+from overlay.machine import OverlayMachine
+from overlay.membership import Membership
+from overlay.profile import Profile
+from overlay.records import Record
+from overlay.rings import Rings
+from overlay.simulator.lines import Lines, next_retransmission_s, wire_bytes
+from overlay.simulator.sizes import message_bytes
+from overlay.wire import LinkMessage
+
+# Two links of one pair that begin within this time are a race, not a repair (as in the driver).
+RACE_S = 2.0
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    """One link; each end holds it while it believes in it."""
+
+    dialler: str
+    since: float
+    # When the last message of each direction arrives (to the dialler; from it): TCP keeps order.
+    busy_until: list[float] = field(default_factory=lambda: [0.0, 0.0])
+    # What a cut line holds back, and since when.
+    held: list[tuple[SimulatedPeer, SimulatedPeer, LinkMessage]] = field(default_factory=list)
+    held_since: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class SimulatedPeer:
+    """A running (or stopped, or killed) process."""
+
+    number: int
+    id: str
+    address: str
+    machine: OverlayMachine
+    connections: dict[str, Connection] = field(default_factory=dict)
+    running: bool = True
+    stopped: bool = False
+    backlog: list[tuple[Callable[..., None], tuple[Any, ...]]] = field(default_factory=list)
+    wakes_at: float = 0.0
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the process runs now."""
+        return self.running and not self.stopped
+
+
+class SimulatedNetwork:
+    """Machines, the lines between them, and one clock."""
+
+    def __init__(self, *, seed: object, profile: Profile, lines: Lines, network_id: str) -> None:
+        self.seed = seed
+        self.profile = profile
+        self.network_id = network_id
+        self.now = 1000.0
+        self.peers: dict[int, SimulatedPeer] = {}
+        self.messages = 0
+        self.bytes = 0
+        self._lines = lines
+        self._rng = random.Random(f"lines {seed}")
+        self._happenings: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
+        self._count = 0
+        self._sides: dict[str, int] = {}
+        self._by_id: dict[str, SimulatedPeer] = {}
+        self._by_address: dict[str, SimulatedPeer] = {}
+
+    # What happens to it.
+
+    def start(self, number: int, record: Record, seeds: Iterable[str] = ()) -> SimulatedPeer:
+        """A process comes up, possibly in place of an earlier life, and joins through the
+        addresses `seeds`; a newcomer that has some begins without a network."""
+        peer = self._place(number, record, self.network_id, None, None)
+        self._handle(peer, Join(tuple(seeds)))
+        return peer
+
+    def settle(self, records: Sequence[Record]) -> None:
+        """All of these at once, as after a long quiet time: equal tables, every wanted link."""
+        table = Membership(records[0])
+        for record in records[1:]:
+            table.merge(record, self.now)
+        rings: Rings | None = None
+        for number, record in enumerate(records):
+            peer = self._place(number, record, self.network_id, table.fork(record.peer_id), rings)
+            rings = rings or peer.machine.graph.rings
+        for peer in self.peers.values():
+            self._later(self._rng.uniform(0, self.profile.heartbeat_s), self._open_links, peer)
+
+    def _open_links(self, peer: SimulatedPeer) -> None:
+        for other_id in sorted(peer.machine.graph.wanted):
+            other = self._by_id[other_id]
+            connection = other.connections.get(peer.id) or Connection(
+                min(peer.id, other_id), self.now
+            )
+            peer.connections[other_id] = connection
+            digest = peer.machine.table.digest
+            event = LinkUp(other.machine.table.me, digest, other_id)
+            effects = peer.machine.handle(event, self.now)
+            # What it would dial is linked in this very moment.
+            self._perform(peer, [effect for effect in effects if type(effect) is not Dial])
+
+    def kill(self, *numbers: int) -> None:
+        """kill -9: the kernel resets every link."""
+        gone = [self.peers[number] for number in numbers]
+        for peer in gone:
+            peer.running = False
+        for peer in gone:
+            for other_id, connection in list(peer.connections.items()):
+                self._hear_down(other_id, peer.id, connection, False)
+            peer.connections.clear()
+
+    def bury(self, *numbers: int) -> None:
+        """Let go of what killed peers knew: nobody will ask them."""
+        for number in numbers:
+            del self.peers[number].machine
+
+    def stop(self, number: int) -> None:
+        """SIGSTOP, or a process that is not run: its kernel holds the links."""
+        self.peers[number].stopped = True
+
+    def resume(self, number: int) -> None:
+        """SIGCONT: everything that waited is taken in at once."""
+        peer = self.peers[number]
+        if not peer.stopped:
+            return
+        peer.stopped = False
+        backlog, peer.backlog = peer.backlog, []
+        for action, arguments in backlog:
+            action(*arguments)
+        if peer.running:
+            self._handle(peer, Wake())
+
+    def leave(self, number: int) -> None:
+        """A graceful end."""
+        peer = self.peers[number]
+        self._handle(peer, Leave())
+        for other_id, connection in list(peer.connections.items()):
+            self._hear_down(other_id, peer.id, connection, True)
+        peer.running = False
+        peer.connections.clear()
+
+    def partition(self, *groups: Iterable[int]) -> None:
+        """Lines between the groups carry nothing, until `heal`; who is in none is in the first."""
+        sides = {self.peers[n].id: side for side, group in enumerate(groups) for n in group}
+        self._sides = {peer: side for peer, side in sides.items() if side}
+
+    def cut_off(self, *numbers: int) -> None:
+        """The lines of each of these carry nothing (a black hole), until `restore`."""
+        for number in numbers:
+            self._sides[self.peers[number].id] = -1 - number
+
+    def restore(self, *numbers: int) -> None:
+        """The lines of these work again."""
+        for number in numbers:
+            self._sides.pop(self.peers[number].id, None)
+        self._release()
+
+    def heal(self) -> None:
+        """All lines work again."""
+        self._sides = {}
+        self._release()
+
+    def inject(self, number: int, source: int, message: LinkMessage) -> None:
+        """`number` hears a message on its link to `source`."""
+        self._handle(self.peers[number], Received(self.peers[source].id, message))
+
+    # Time.
+
+    def run_for(self, duration_s: float) -> None:
+        """Let that much time pass."""
+        end = self.now + duration_s
+        happenings = self._happenings
+        while happenings and happenings[0][0] <= end:
+            self.now, _, action, arguments = heapq.heappop(happenings)
+            action(*arguments)
+        self.now = end
+
+    def at(self, delay_s: float, action: Callable[..., None], *arguments: Any) -> None:
+        """Do something after a while."""
+        self._later(delay_s, action, *arguments)
+
+    # What is asked of it.
+
+    def up(self) -> list[SimulatedPeer]:
+        """The peers that run."""
+        return [peer for peer in self.peers.values() if peer.is_up]
+
+    def peer(self, peer_id: str) -> SimulatedPeer:
+        """A peer by its id, in its newest life."""
+        return self._by_id[peer_id]
+
+    def cut_ids(self) -> set[str]:
+        """Those whose lines lead nowhere at all now."""
+        return {peer for peer, side in self._sides.items() if side < 0}
+
+    def seen(self, peer: SimulatedPeer, report: Report) -> None:
+        """A machine reported something; for a subclass to look at."""
+
+    def sent(self, peer: SimulatedPeer, message: LinkMessage) -> None:
+        """A machine sent something; for a subclass to look at."""
+
+    # Machinery.
+
+    def _place(
+        self,
+        number: int,
+        record: Record,
+        network_id: str,
+        table: Membership | None,
+        rings: Rings | None,
+    ) -> SimulatedPeer:
+        machine = OverlayMachine(
+            record,
+            network_id=network_id,
+            profile=self.profile,
+            rng=random.Random(f"{self.seed}/{record.peer_id}/{record.incarnation}"),
+            now=self.now,
+            table=table,
+            rings=rings.fork() if rings is not None else None,
+        )
+        address = record.addresses[0] if record.addresses else ""
+        peer = SimulatedPeer(number, record.peer_id, address, machine)
+        peer.wakes_at = float("inf")
+        self.peers[number] = self._by_id[peer.id] = peer
+        if address:
+            self._by_address[address] = peer
+        return peer
+
+    def _later(self, delay_s: float, action: Callable[..., None], *arguments: Any) -> None:
+        self._count += 1
+        heapq.heappush(self._happenings, (self.now + delay_s, self._count, action, arguments))
+
+    def is_cut(self, one: str, other: str) -> bool:
+        """Whether the lines between two peers carry nothing now."""
+        sides = self._sides
+        return bool(sides) and sides.get(one) != sides.get(other)
+
+    def _do(self, peer: SimulatedPeer, action: Callable[..., None], *arguments: Any) -> None:
+        """Let a process act: now, after it is resumed, or never."""
+        if peer.stopped:
+            peer.backlog.append((self._do, (peer, action, *arguments)))
+        elif peer.running:
+            action(*arguments)
+
+    def _handle(self, peer: SimulatedPeer, event: Event) -> None:
+        machine = peer.machine
+        effects = machine.handle(event, self.now)
+        wake_at = machine.wake_at()
+        assert wake_at > self.now or effects, f"busy loop at {self.now} after {event}"
+        if wake_at < peer.wakes_at:
+            peer.wakes_at = wake_at
+            self._later(max(0.0, wake_at - self.now), self._wake, peer, wake_at)
+        if effects:
+            self._perform(peer, effects)
+
+    def _wake(self, peer: SimulatedPeer, ticket: float) -> None:
+        if peer.wakes_at != ticket:
+            return
+        peer.wakes_at = float("inf")
+        if not peer.is_up:
+            return  # a stopped one is woken when it is resumed
+        wake_at = peer.machine.wake_at()
+        if wake_at > self.now:  # it was put off meanwhile
+            peer.wakes_at = wake_at
+            self._later(wake_at - self.now, self._wake, peer, wake_at)
+        else:
+            self._handle(peer, Wake())
+
+    def _perform(self, peer: SimulatedPeer, effects: list[Effect]) -> None:
+        for effect in effects:
+            kind = type(effect)
+            if kind is Send:
+                self._send(peer, effect.peer, effect.message)  # type: ignore[union-attr]
+            elif kind is Report:
+                self.seen(peer, effect)  # type: ignore[arg-type]
+            else:
+                self._perform_rare(peer, effect)
+
+    def _perform_rare(self, peer: SimulatedPeer, effect: Effect) -> None:
+        if isinstance(effect, Dial):
+            self._dial(peer, effect, effect.addresses, "refused")
+        elif isinstance(effect, CloseLink):
+            connection = peer.connections.pop(effect.peer, None)
+            if connection is not None:
+                self._hear_down(effect.peer, peer.id, connection, True)
+        elif isinstance(effect, Found):
+            peer.machine.adopt_network(self.network_id)
+
+    # Messages.
+
+    def _send(self, peer: SimulatedPeer, to: str, message: LinkMessage) -> None:
+        self.messages += 1
+        self.bytes += wire_bytes(message_bytes(message))
+        self.sent(peer, message)
+        connection = peer.connections.get(to)
+        if connection is None:
+            return
+        other = self._by_id[to]
+        if self.is_cut(peer.id, to) or connection.held:
+            self._hold(connection, peer, other, message)
+        else:
+            self._carry(connection, peer, other, message, self._lines.delay_s(self._rng))
+
+    def _carry(
+        self,
+        connection: Connection,
+        peer: SimulatedPeer,
+        other: SimulatedPeer,
+        message: LinkMessage,
+        delay_s: float,
+    ) -> None:
+        direction = peer.id == connection.dialler
+        arrives = max(connection.busy_until[direction], self.now + delay_s)
+        connection.busy_until[direction] = arrives
+        self._later(arrives - self.now, self._cross, connection, peer, other, message)
+
+    def _cross(
+        self,
+        connection: Connection,
+        peer: SimulatedPeer,
+        other: SimulatedPeer,
+        message: LinkMessage,
+    ) -> None:
+        if self._sides and self.is_cut(peer.id, other.id):
+            self._hold(connection, peer, other, message)
+        elif other.stopped:
+            other.backlog.append((self._arrive, (connection, peer, other, message)))
+        else:
+            self._arrive(connection, peer, other, message)
+
+    def _arrive(
+        self,
+        connection: Connection,
+        peer: SimulatedPeer,
+        other: SimulatedPeer,
+        message: LinkMessage,
+    ) -> None:
+        if other.running and other.connections.get(peer.id) is connection:
+            self._handle(other, Received(peer.id, message))
+
+    def _hold(
+        self,
+        connection: Connection,
+        peer: SimulatedPeer,
+        other: SimulatedPeer,
+        message: LinkMessage,
+    ) -> None:
+        if not connection.held:
+            connection.held_since = self.now
+        connection.held.append((peer, other, message))
+
+    def _release(self) -> None:
+        """Lines work again: TCP repeats what they held back, if both ends still believe."""
+        for peer in self.peers.values():
+            for other_id, connection in peer.connections.items():
+                if connection.held and not self.is_cut(peer.id, other_id):
+                    held, connection.held = connection.held, []
+                    wait = next_retransmission_s(self.now - connection.held_since)
+                    for sender, receiver, message in held:
+                        delay = wait + self._lines.delay_s(self._rng)
+                        self._carry(connection, sender, receiver, message, delay)
+
+    # Links.
+
+    def _hear_down(self, peer_id: str, gone_id: str, connection: Connection, orderly: bool) -> None:
+        """The other end of a connection hears that this one is over, after what was sent before."""
+        peer = self._by_id[peer_id]
+        direction = gone_id == connection.dialler
+        arrives = max(connection.busy_until[direction], self.now + self._lines.delay_s(self._rng))
+        self._later(arrives - self.now, self._cross_down, peer, gone_id, connection, orderly)
+
+    def _cross_down(
+        self, peer: SimulatedPeer, gone_id: str, connection: Connection, orderly: bool
+    ) -> None:
+        # Over a cut line nobody hears a reset, and nobody repeats one.
+        if not self.is_cut(peer.id, gone_id):
+            self._do(peer, self._lose, peer, gone_id, connection, orderly)
+
+    def _lose(
+        self, peer: SimulatedPeer, gone_id: str, connection: Connection, orderly: bool
+    ) -> None:
+        if peer.connections.get(gone_id) is connection:
+            del peer.connections[gone_id]
+            self._handle(peer, LinkDown(gone_id, orderly))
+
+    def _dial(
+        self,
+        peer: SimulatedPeer,
+        dial: Dial,
+        addresses: tuple[str, ...],
+        outcome: DialOutcome,
+    ) -> None:
+        if not addresses:
+            self._fail(peer, dial, 0.0, outcome)
+            return
+        address, *rest = addresses
+        other = self._by_address.get(address)
+        there = self._lines.delay_s(self._rng)
+        back = self._lines.delay_s(self._rng)
+        if other is not None and (other.stopped or self.is_cut(peer.id, other.id)):
+            self._later(dial.timeout_s, self._dial, peer, dial, tuple(rest), "unreachable")
+        elif other is None or not other.running:
+            self._later(there + back, self._dial, peer, dial, tuple(rest), outcome)
+        elif other is peer:
+            self._fail(peer, dial, there + back, "declined")
+        else:
+            self._later(there, self._reach, peer, other, dial, back)
+
+    def _reach(self, peer: SimulatedPeer, other: SimulatedPeer, dial: Dial, back_s: float) -> None:
+        """The hello is there."""
+        if not peer.running:
+            return
+        if not other.running:
+            self._fail(peer, dial, back_s, "refused")
+            return
+        if other.stopped or self.is_cut(peer.id, other.id):
+            self._fail(peer, dial, dial.timeout_s, "unreachable")
+            return
+        mine, theirs = peer.machine, other.machine
+        if not theirs.network_id:
+            if not mine.network_id:
+                self._handle(other, MetHomeless(mine.candidacy(self.now), ""))
+            met = MetHomeless(theirs.candidacy(self.now), dial.target)
+            self._later(back_s, self._do, peer, self._handle, peer, met)
+            self._fail(peer, dial, back_s, "declined")
+            return
+        if self._is_duplicate(other, peer.id) or not theirs.admits(peer.id):
+            self._fail(peer, dial, back_s, "declined")
+            return
+        connection = Connection(peer.id, self.now)
+        record, digest = theirs.table.me, theirs.table.digest
+        self._join(other, peer, connection, LinkUp(mine.table.me, mine.table.digest, ""))
+        answer = LinkUp(record, digest, dial.target)
+        self._later(back_s, self._do, peer, self._answer, peer, other, connection, answer)
+
+    def _answer(
+        self, peer: SimulatedPeer, other: SimulatedPeer, connection: Connection, event: LinkUp
+    ) -> None:
+        """The welcome is back."""
+        if other.connections.get(peer.id) is not connection or self.is_cut(peer.id, other.id):
+            self._fail(peer, Dial(event.target, (), 0.0), 0.0, "unreachable")
+            return
+        if not peer.machine.network_id:
+            peer.machine.adopt_network(other.machine.network_id)
+        self._join(peer, other, connection, event)
+
+    def _join(
+        self, peer: SimulatedPeer, other: SimulatedPeer, connection: Connection, event: LinkUp
+    ) -> None:
+        older = peer.connections.get(other.id)
+        peer.connections[other.id] = connection
+        if older is not None:
+            self._hear_down(other.id, peer.id, older, False)
+        self._handle(peer, event)
+
+    def _fail(self, peer: SimulatedPeer, dial: Dial, delay_s: float, outcome: DialOutcome) -> None:
+        event = DialFailed(dial.target, outcome, outcome)
+        self._later(delay_s, self._do, peer, self._handle, peer, event)
+
+    def _is_duplicate(self, peer: SimulatedPeer, other_id: str) -> bool:
+        preferred, connection = peer.id < other_id, peer.connections.get(other_id)
+        if connection is None:
+            return preferred and peer.machine.has_just_dialled(other_id, self.now)
+        racing = self.now - connection.since < RACE_S
+        return preferred and connection.dialler == peer.id and racing
