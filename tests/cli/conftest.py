@@ -221,7 +221,8 @@ def topology_answer():
     """What `overlay.topology` says of a path a – b – c, as b sees it."""
     a, b, c = ("a" * 52, "b" * 52, "c" * 52)
     return {
-        "peer": b, "graph": "mixing", "topology": "static", "degree": 6, "round": 4, "peers": 3, "edges": 2,
+        "peer": b, "graph": "mixing", "topology": "static", "degree": 6, "round": 4,
+        "peers": 3, "edges": 2,
         "degree_min": 1, "degree_max": 2, "connected": True, "diameter": 2, "spectral_gap": 0.25,
         "weights_by": "explicit", "directed": False, "period": 1, "period_gap": None,
         "weights": {a: 0.25, c: 0.5}, "self_weight": 0.25, "neighbours": [a, c], "links": [a, c],

@@ -6,11 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overlay.founding import MAX_SAID_S, Candidacy, Founding
+from overlay.founding import GONE_AFTER, HOP_SHARE, MAX_SAID_S, Candidacy, Founding
 from overlay.profile import PROFILES
 
 LAN = PROFILES["lan"]
 WAIT_S = LAN.founding_s
+HOP_S = HOP_SHARE * WAIT_S
+GONE_S = GONE_AFTER * WAIT_S
 SEED = "ws://seed:1"
 LOW, ME, HIGH = "a" * 52, "m" * 52, "z" * 52
 
@@ -78,46 +80,68 @@ class Crowd:
 def test_a_peer_that_met_nobody_never_founds(founding):
     assert founding.due_at() == math.inf
     assert not founding.take(1e9)
-    assert founding.says(5.0) == Candidacy(ME, 0.0)
+    assert founding.says(5.0) == Candidacy(ME, 0.0, 0.0)
 
 
 def test_the_lowest_of_those_it_met_founds_after_a_while(founding):
-    founding.meet(Candidacy(HIGH, 0.0), 10.0)
+    founding.meet(Candidacy(HIGH, 0.0, 0.0), 10.0)
     assert founding.due_at() == 10.0 + WAIT_S
-    founding.meet(Candidacy(HIGH, 0.0), 12.0)  # the while is counted from the first
+    founding.meet(Candidacy(HIGH, 0.0, 0.0), 12.0)  # the while is counted from the first
     assert not founding.take(9.999 + WAIT_S)
     assert founding.take(10.0 + WAIT_S)
 
 
+def test_who_meets_nobody_any_more_goes_on_looking(founding):
+    founding.meet(Candidacy(HIGH, 0.0, 2 * GONE_S), 10.0)
+    assert founding.due_at() == math.inf
+    assert not founding.take(10.0 + 3 * GONE_S)
+    founding.meet(Candidacy(HIGH, 0.0, 0.0), 10.0 + 3 * GONE_S)
+    assert founding.take(10.0 + 3 * GONE_S)
+
+
 def test_who_heard_of_a_lower_one_leaves_it_to_that_one_and_says_so(founding):
-    founding.meet(Candidacy(LOW, 0.0), 10.0)
-    assert not founding.take(10.0 + 2 * WAIT_S)
-    assert founding.says(10.0 + 2 * WAIT_S).lowest == LOW
+    founding.meet(Candidacy(LOW, 0.0, 0.0), 10.0)
+    assert not founding.take(10.0 + WAIT_S)
+    said = founding.says(10.0 + WAIT_S)
+    assert said.lowest == LOW
+    assert said.age_s == pytest.approx(WAIT_S + HOP_S)  # older than the time it lay here
 
 
-def test_the_while_begins_anew_with_a_lower_candidate(founding):
-    founding.meet(Candidacy(HIGH, 0.0), 10.0)
-    founding.meet(Candidacy(LOW, 0.0), 12.0)
-    assert founding.due_at() == 12.0 + 4 * WAIT_S
-    founding.meet(Candidacy(LOW, 0.0), 20.0)
-    assert founding.due_at() == 12.0 + 4 * WAIT_S
+def test_a_lower_one_is_believed_as_long_as_it_was_heard_of_lately(founding):
+    for second in range(10, 40, 3):
+        founding.meet(Candidacy(LOW, 0.5, 0.0), float(second))
+        founding.meet(Candidacy(LOW, GONE_S - 1.0, 0.0), float(second))  # older word of it
+        assert founding.due_at() == pytest.approx(second - 0.5 - HOP_S + GONE_S)
+        assert not founding.take(second + 2.9)
+    assert founding.says(40.0).lowest == LOW
 
 
-def test_a_lower_one_that_does_not_found_is_given_up(founding):
-    founding.meet(Candidacy(LOW, 0.0), 10.0)
-    assert not founding.take(10.0 + 4 * WAIT_S)
-    assert founding.says(10.0 + 4 * WAIT_S).lowest == ME
-    assert founding.due_at() == math.inf  # until it meets somebody again
-    founding.meet(Candidacy(HIGH, 0.0), 30.0)
-    assert founding.take(30.0 + WAIT_S)
+def test_a_lower_one_that_was_not_heard_of_for_long_is_given_up(founding):
+    founding.meet(Candidacy(LOW, 0.0, 0.0), 10.0)
+    gone = 10.0 - HOP_S + GONE_S
+    assert founding.says(gone - 0.01).lowest == LOW
+    assert not founding.take(gone + 0.01)
+    assert founding.says(gone + 0.01).lowest == ME
+    founding.meet(Candidacy(HIGH, 0.0, 0.0), gone + 1.0)
+    assert not founding.take(gone - 0.01 + WAIT_S)  # a while from then on
+    assert founding.take(gone + 0.02 + WAIT_S)
+
+
+def test_an_echo_of_one_that_has_gone_is_not_believed(founding):
+    founding.meet(Candidacy(LOW, GONE_S - HOP_S + 0.01, 0.0), 10.0)
+    assert founding.says(10.0).lowest == ME
+    founding.meet(Candidacy(LOW, GONE_S - HOP_S - 0.01, 0.0), 10.0)
+    assert founding.says(10.0).lowest == LOW
 
 
 def test_while_a_seed_does_not_answer_nobody_founds_and_that_is_said(founding):
-    founding.meet(Candidacy(HIGH, 0.0), 10.0)
+    founding.meet(Candidacy(HIGH, 0.0, 0.0), 10.0)
     founding.missed(SEED)
     assert founding.due_at() == math.inf
-    assert not founding.take(1e6)
-    assert founding.says(50.0) == Candidacy(ME, WAIT_S)
+    assert not founding.take(11.0 + WAIT_S)
+    assert founding.says(50.0) == Candidacy(ME, 0.0, WAIT_S)
+    founding.meet(Candidacy(HIGH, 0.0, 0.0), 51.0)
+    assert founding.due_at() == math.inf
     founding.reached(SEED)
     assert founding.due_at() == 50.0 + WAIT_S  # whoever heard this holds for so long
     assert not founding.take(49.9 + WAIT_S)
@@ -125,7 +149,7 @@ def test_while_a_seed_does_not_answer_nobody_founds_and_that_is_said(founding):
 
 
 def test_every_missing_seed_counts(founding):
-    founding.meet(Candidacy(HIGH, 0.0), 10.0)
+    founding.meet(Candidacy(HIGH, 0.0, 0.0), 10.0)
     founding.missed(SEED)
     founding.missed("ws://other:1")
     founding.missed(SEED)
@@ -136,27 +160,29 @@ def test_every_missing_seed_counts(founding):
     assert founding.due_at() == 10.0 + WAIT_S
 
 
-def test_what_others_miss_is_passed_on_with_what_is_left_of_it(founding):
-    founding.meet(Candidacy(HIGH, 2.0), 10.0)
-    assert founding.says(10.5) == Candidacy(ME, 1.5)
-    founding.meet(Candidacy(HIGH, 0.5), 10.5)  # less than is known
-    assert founding.says(11.0) == Candidacy(ME, 1.0)
-    assert founding.says(13.0) == Candidacy(ME, 0.0)
+def test_what_others_miss_is_passed_on_with_less_than_is_left_of_it(founding):
+    founding.meet(Candidacy(HIGH, 0.0, 2.0), 10.0)
+    assert founding.says(10.5).hold_s == pytest.approx(1.5 - HOP_S)
+    founding.meet(Candidacy(HIGH, 0.0, 0.5), 10.5)  # less than is known
+    assert founding.says(11.0).hold_s == pytest.approx(1.0 - HOP_S)
+    assert founding.says(13.0).hold_s == 0.0
 
 
 def test_a_hold_beyond_the_while_is_kept(founding):
-    founding.meet(Candidacy(HIGH, 100.0), 10.0)
-    assert founding.due_at() == 110.0
-    assert not founding.take(109.0)
-    assert founding.take(110.0)
+    founding.meet(Candidacy(HIGH, 0.0, WAIT_S + 1.0 + HOP_S), 10.0)
+    assert founding.due_at() == pytest.approx(11.0 + WAIT_S)
+    assert not founding.take(10.9 + WAIT_S)
+    assert founding.take(11.1 + WAIT_S)
 
 
 def test_what_is_said_is_always_well_formed(founding):
     slow = Founding(ME, 2 * MAX_SAID_S)
     slow.missed(SEED)
     assert slow.says(1.0).hold_s == MAX_SAID_S
-    founding.meet(Candidacy(HIGH, MAX_SAID_S), 10.0)
-    assert founding.says(10.0 - 0.5).hold_s == MAX_SAID_S  # a clock that seems to go back
+    slow.meet(Candidacy(LOW, MAX_SAID_S, 0.0), 2.0)
+    assert slow.says(3.0).age_s == MAX_SAID_S
+    founding.meet(Candidacy(LOW, 0.0, MAX_SAID_S), 10.0)
+    assert founding.says(9.0).age_s == 0.0  # a clock that seems to go back
 
 
 # Several.

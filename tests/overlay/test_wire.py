@@ -35,7 +35,9 @@ pages = st.lists(records, max_size=4).map(tuple)
 fates = st.builds(Fate, ids, incarnations, st.sampled_from([s for s in State if s != State.ALIVE]))
 fate_pages = st.lists(fates, max_size=4).map(tuple)
 evidence = st.builds(wire.Evidence, ids, incarnations, ids, st.booleans())
-candidacies = st.none() | st.builds(Candidacy, ids, st.floats(0, MAX_SAID_S))
+candidacies = st.none() | st.builds(
+    Candidacy, ids, st.floats(0, MAX_SAID_S), st.floats(0, MAX_SAID_S)
+)
 
 CONTROL_MESSAGES = st.one_of(
     st.builds(wire.Hello, numbers, networks, records, tokens, tokens, digests, candidacies),
@@ -170,10 +172,13 @@ def test_more_than_the_limit_is_refused_whatever_it_is(codec):
         lambda who: wire.Hello(1, "", who, bytes(15), bytes(16), 0, None),
         lambda who: wire.Hello(1, "", who, bytes(16), bytes(17), 0, None),
         lambda who: wire.Hello(1, "", who, bytes(16), bytes(16), -1, None),
-        lambda who: Candidacy("short", 0.0),
-        lambda who: Candidacy(who.peer_id, -0.1),
-        lambda who: Candidacy(who.peer_id, MAX_SAID_S + 0.1),
-        lambda who: Candidacy(who.peer_id, math.nan),
+        lambda who: Candidacy("short", 0.0, 0.0),
+        lambda who: Candidacy(who.peer_id, -0.1, 0.0),
+        lambda who: Candidacy(who.peer_id, 0.0, -0.1),
+        lambda who: Candidacy(who.peer_id, MAX_SAID_S + 0.1, 0.0),
+        lambda who: Candidacy(who.peer_id, 0.0, MAX_SAID_S + 0.1),
+        lambda who: Candidacy(who.peer_id, math.nan, 0.0),
+        lambda who: Candidacy(who.peer_id, 0.0, math.nan),
         lambda who: wire.SyncRequest((0,) * (BUCKETS - 1)),
         lambda who: wire.SyncRequest((0,) * (BUCKETS + 1)),
         lambda who: wire.SyncRequest((-1,) * BUCKETS),
@@ -238,15 +243,19 @@ def test_news_with_one_bad_item_is_refused_whole(member, id_of, place, spoilt):
 
 
 @pytest.mark.parametrize(
-    "spoilt", [["a" * 52], ["a" * 52, -1.0], ["a", 1.0], ["a" * 52, "1"], [], 5, "a", [[]]]
-)
+    "spoilt",
+    [
+        ["a" * 52], ["a" * 52, 1.0], ["a" * 52, -1.0, 0], ["a" * 52, 0, -1.0], ["a", 1.0, 1.0],
+        ["a" * 52, "1", 1.0], ["a" * 52, 1.0, None], ["a" * 52, 1, 1, 1], [], 5, "a", [[]],
+    ],
+)  # fmt: skip
 def test_a_greeting_with_a_bad_candidacy_is_refused(member, spoilt):
     for message in (
-        wire.Hello(1, "", member(0), bytes(16), bytes(16), 0, Candidacy("a" * 52, 1.5)),
-        wire.Refuse("homeless", "no network yet", Candidacy("a" * 52, 1.5)),
+        wire.Hello(1, "", member(0), bytes(16), bytes(16), 0, Candidacy("a" * 52, 0.5, 1.5)),
+        wire.Refuse("homeless", "no network yet", Candidacy("a" * 52, 0.5, 1.5)),
     ):
         tag, fields = fields_of(message)
-        assert fields[-1] == ["a" * 52, 1.5]
+        assert fields[-1] == ["a" * 52, 0.5, 1.5]
         fields[-1] = spoilt
         with pytest.raises(WireError):
             wire.CONTROL.decode(msgpack.packb([tag, *fields]))
