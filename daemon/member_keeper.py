@@ -26,6 +26,7 @@ class MemberKeeper:
         self._store = store
         self._saved: dict[str, Member] = {}
         self._words: dict[str, str] = {}
+        self._version = (-1, "")  # the table's, and the network, when all was written last
 
     def remembered(self) -> list[Member]:
         """The other members of the last life."""
@@ -41,6 +42,9 @@ class MemberKeeper:
 
     async def save(self, table: Membership, network_id: str) -> None:
         """Write what changed since the last call."""
+        if (table.version, network_id) == self._version:
+            return
+        version = table.version
         now = {m.record.peer_id: m for m in table.members() if m.record.peer_id != table.my_id}
         changed = [
             (peer, _row(member)) for peer, member in now.items() if self._saved.get(peer) != member
@@ -54,6 +58,7 @@ class MemberKeeper:
             if changed or gone:
                 await self._store.in_thread(self._store.put_members, changed, gone)
                 self._saved = now
+            self._version = (version, network_id)
         except StoreFailed as error:
             log.warning("the member table is not saved: %s", error)
 

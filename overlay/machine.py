@@ -21,10 +21,8 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, assert_never
 
-from overlay import heartbeat
 from overlay.detection import Detector
 from overlay.dialling import Dialler
 from overlay.effects import (
@@ -45,6 +43,7 @@ from overlay.effects import (
 from overlay.founding import Candidacy, Founding
 from overlay.identity import is_id
 from overlay.knowledge import Knowledge
+from overlay.links import Links, LinkState
 from overlay.membership import Membership, part_of
 from overlay.neighbourhood import Neighbourhood
 from overlay.news import pages
@@ -57,22 +56,6 @@ from overlay.wire import Heartbeat, LinkMessage, News, SyncPage, SyncRequest
 # Links that the graph does not want, at a time: joiners that still learn who their neighbours are.
 # A joiner stays half a second; a hundred that come at once are let in within a few.
 MAX_GUESTS = 32
-# Heartbeats for which two tables may differ while news goes on; differing without news for one is
-# enough (`_compare`).
-DIFFERENT_BEATS = 5
-
-
-@dataclass(slots=True)
-class _Link:
-    pulse: heartbeat.Pulse
-    up_since: float
-    unwanted_since: float = math.inf
-    asked_at: float = math.inf  # since when an answer is due: others doubt this member
-    disputed: Fate | None = None  # what others say of it, who find no link to it
-    # The digests when they were last compared, and since when they have differed.
-    compared: tuple[int, int] = (0, 0)
-    compared_at: float = -math.inf
-    differs_since: float = math.inf
 
 
 class OverlayMachine:
@@ -98,11 +81,10 @@ class OverlayMachine:
         self._detector = Detector(self._known, profile, now)
         self._dialler = Dialler(self.table, profile, rng, now)
         self._founding = Founding(me.peer_id, profile.founding_s)
-        self._links: dict[str, _Link] = {}
+        self._links = Links(profile, self._detector.health)
         self._heartbeat_at = now
         self._beaten_at = -math.inf
         self._synced_at = -math.inf
-        self._look_at_links_at = math.inf  # no link needs attention before
         self._wake_at = now
         self._effects: list[Effect] = []
 
@@ -125,7 +107,7 @@ class OverlayMachine:
         wanted = self.graph.wanted
         if peer in wanted or peer in self._links:
             return True
-        return sum(other not in wanted for other in self._links) < MAX_GUESTS
+        return self._links.guests(wanted) < MAX_GUESTS
 
     def candidacy(self, now: float) -> Candidacy:
         """What this peer says to others while it has no network."""
@@ -189,19 +171,16 @@ class OverlayMachine:
         link = self._links.get(peer)
         if link is None:
             return
-        link.asked_at = math.inf
+        self._links.heard(link, now, beat=isinstance(message, Heartbeat))
         match message:
             case Heartbeat():
-                link.pulse = heartbeat.heard(link.pulse, now)
-                self._compare(peer, link, message.digest, now)
+                if self._links.differs(link, message.digest, self.table.digest, now):
+                    self._ask_for_table(peer, now)
             case News():
-                link.pulse = heartbeat.seen(link.pulse, now)
                 self._on_news(peer, message, now)
             case SyncRequest():
-                link.pulse = heartbeat.seen(link.pulse, now)
                 self._send_differing(peer, message)
             case SyncPage():
-                link.pulse = heartbeat.seen(link.pulse, now)
                 for record in message.records:
                     self._known.learn(record, peer, now)
                 fates = [self._detector.weigh_old_word(fate, now) for fate in message.fates]
@@ -227,16 +206,14 @@ class OverlayMachine:
             if subject == self.table.my_id:
                 self._answer(now)
             else:
-                self._look_for(subject, now)
+                self._links.ask(subject, now)
 
     def _on_link_up(self, event: LinkUp, now: float) -> None:
         peer = event.record.peer_id
         is_stranger = not self.table.is_live(peer)
         if is_id(event.target) and event.target != peer:
             self._on_dial_failed(DialFailed(event.target, "unreachable", "another answers"), now)
-        link = _Link(heartbeat.first_pulse(now, self._profile.heartbeat_s), now)
-        self._links[peer] = link
-        self._look_at(link)
+        self._links.up(peer, now)
         self._dialler.linked(peer, event.target)
         self._known.learn(event.record, peer, now)
         self._known.report("link.up", peer)
@@ -248,12 +225,9 @@ class OverlayMachine:
             self._ask_for_table(peer, now)  # others' tables are compared when things are quiet
 
     def _on_link_down(self, event: LinkDown, now: float) -> None:
-        link = self._links.pop(event.peer, None)
+        link = self._lose(event.peer, lost=not event.orderly, now=now)
         if link is None:
             return
-        self._known.report("link.down", event.peer, lost=not event.orderly)
-        if link.disputed is not None:
-            self._known.judge([link.disputed], "", now)
         if self.table.is_live(event.peer):
             if now - link.up_since < self._profile.heartbeat_s:
                 self._dialler.broken(event.peer, now)
@@ -282,67 +256,23 @@ class OverlayMachine:
         if now - self._beaten_at >= self._profile.flush_s:
             self._heartbeat_at = now
 
-    def _look_for(self, subject: str, now: float) -> None:
-        """Another observer doubts a member: if it is not heard from now, so does this one."""
-        link = self._links.get(subject)
-        if link is not None:
-            link.asked_at = min(link.asked_at, now)
-            self._look_at(link)
-
     def _dispute(self, fate: Fate, now: float) -> None:
         """Others say that a member is gone to which there is a link: it may still rise above that
         word, which it hears from here. The word counts as soon as the link ends."""
-        link = self._links[fate.peer_id]
         record = self.table.get(fate.peer_id)
-        if record is None or fate.incarnation < record.incarnation or link.disputed is not None:
-            return
-        link.disputed = fate
-        self._send(fate.peer_id, News((), (fate,), ()))
-        self._look_for(fate.peer_id, now)
-
-    def _silent_at(self, link: _Link) -> float:
-        """When a link counts as silent: sooner if somebody asked, later if this peer is slow."""
-        health = self._detector.health
-        wait = heartbeat.wait_s(
-            link.pulse,
-            shortest_s=self._profile.silence_shortest_s,
-            longest_s=self._profile.silence_longest_s,
-        )
-        at = min(
-            link.pulse.last_heard_s + wait * health.patience,
-            link.asked_at + self._profile.probe_s * health.patience,
-        )
-        return max(at, health.hold_until)
+        known = record is not None and fate.incarnation >= record.incarnation
+        if known and self._links.dispute(fate, now):
+            self._send(fate.peer_id, News((), (fate,), ()))
 
     def _on_silence(self, peer: str, now: float) -> None:
-        link = self._links[peer]
         if self._detector.health.is_it_me(len(self._links), now):
             return
-        disputed = link.disputed
-        self._close(peer, "silent", lost=True)
-        if disputed is not None:
-            self._known.judge([disputed], "", now)
+        self._close(peer, "silent", lost=True, now=now)
         if self.table.is_live(peer):
             self._dialler.lost(peer, now)
             self._detector.testify(peer, hard=False, now=now)
 
     # Tables.
-
-    def _compare(self, peer: str, link: _Link, digest: int, now: float) -> None:
-        """Ask for what differs when it is not just news under way: nothing changed on either side
-        for half a heartbeat, or it has differed for long."""
-        mine, period = self.table.digest, self._profile.heartbeat_s
-        if digest == mine:
-            link.differs_since = math.inf
-            return
-        link.differs_since = min(link.differs_since, now)
-        if now - link.compared_at < period / 2:
-            return
-        is_still = link.compared == (mine, digest)
-        link.compared, link.compared_at = (mine, digest), now
-        if is_still or now - link.differs_since > DIFFERENT_BEATS * period:
-            link.compared, link.differs_since = (0, 0), math.inf
-            self._ask_for_table(peer, now)
 
     def _ask_for_table(self, peer: str, now: float) -> None:
         """One request a trip: the answer usually mends what differs on the other links too."""
@@ -383,10 +313,9 @@ class OverlayMachine:
         return effects
 
     def _run_timers(self, now: float) -> None:
-        if now >= self._look_at_links_at:
-            for peer in [p for p, link in self._links.items() if now >= self._silent_at(link)]:
-                if now >= self._detector.health.hold_until:  # the one before may have set it
-                    self._on_silence(peer, now)
+        for peer in self._links.silent(now):
+            if now >= self._detector.health.hold_until:  # the one before may have set it
+                self._on_silence(peer, now)
         if now >= self._heartbeat_at:
             self._heartbeat_at, self._beaten_at = now + self._profile.heartbeat_s, now
             self._known.forget(now)
@@ -402,11 +331,7 @@ class OverlayMachine:
         self._detector.run(now)
 
     def _next_wake(self, now: float) -> float:
-        if now >= self._look_at_links_at:
-            self._look_at_links_at = math.inf
-            for link in self._links.values():
-                self._look_at(link)
-        at = min(self._heartbeat_at, self._look_at_links_at, self._known.outbox.due_at())
+        at = min(self._heartbeat_at, self._links.wake_at(now), self._known.outbox.due_at())
         if self._detector.has_cases:
             at = min(at, self._detector.wake_at())
         if not self.table.has_left:  # a leaver neither dials nor drains
@@ -415,21 +340,12 @@ class OverlayMachine:
             at = min(at, self._founding.due_at())
         return at
 
-    def _look_at(self, link: _Link) -> None:
-        """Be woken for a link in time. What puts its time off needs no word: looking at a link for
-        nothing costs little, and every message that comes in puts it off."""
-        self._look_at_links_at = min(
-            self._look_at_links_at, self._silent_at(link), self._drained_at(link)
-        )
-
     def _excuse_stall(self, late_s: float) -> None:
         """Time in which this machine was not run counts neither as silence nor as suspicion."""
         if not self._detector.health.is_lag(late_s):
             return
         self._detector.excuse(late_s)
-        for link in self._links.values():
-            link.pulse = heartbeat.excuse(link.pulse, late_s)
-            link.asked_at += late_s
+        self._links.excuse(late_s)
 
     # Links.
 
@@ -438,29 +354,23 @@ class OverlayMachine:
         if self.table.has_left:
             return
         wanted = self.graph.wanted
-        self._drain(wanted, now)
+        for peer in self._links.drained(wanted, now):
+            self._close(peer, "not a neighbour", lost=False, now=now)
         missing = [peer for peer in wanted if peer not in self._links]
         self._effects += self._dialler.due(missing, alone=not self._links, now=now)
 
-    def _drain(self, wanted: frozenset[str], now: float) -> None:
-        for peer, link in list(self._links.items()):
-            if peer in wanted or link.differs_since < math.inf:
-                link.unwanted_since = math.inf
-            elif link.unwanted_since == math.inf:
-                link.unwanted_since = now
-                self._look_at(link)
-            elif now >= self._drained_at(link):
-                self._close(peer, "not a neighbour", lost=False)
-
-    def _drained_at(self, link: _Link) -> float:
-        settled = self.graph.wanted <= self._links.keys()
-        wait_s = self._profile.settled_s if settled else self._profile.drain_s
-        return link.unwanted_since + wait_s
-
-    def _close(self, peer: str, reason: str, *, lost: bool) -> None:
-        del self._links[peer]
+    def _close(self, peer: str, reason: str, *, lost: bool, now: float) -> None:
         self._effects.append(CloseLink(peer, reason))
-        self._known.report("link.down", peer, lost=lost)
+        self._lose(peer, lost=lost, now=now)
+
+    def _lose(self, peer: str, *, lost: bool, now: float) -> LinkState | None:
+        """A link is over: what others said of its end in vain counts from now on."""
+        link = self._links.drop(peer)
+        if link is not None:
+            self._known.report("link.down", peer, lost=lost)
+            if link.disputed is not None:
+                self._known.judge([link.disputed], "", now)
+        return link
 
     def _send(self, peer: str, message: LinkMessage) -> None:
         self._effects.append(Send(peer, message))

@@ -68,6 +68,7 @@ class Membership:
         self._digests = [0] * BUCKETS
         self._digest = 0
         self._shared = False
+        self.version = 0  # grows with every change
         self._toggle(me)
         self.my_id = me.peer_id
 
@@ -218,6 +219,7 @@ class Membership:
         if not fate.graver_than(held):
             return None
         self._fates[peer] = fate
+        self.version += 1
         before = State.ALIVE if held is None else held.state
         if not fate.is_live:
             if self._since.pop(peer, None) is None:
@@ -243,6 +245,7 @@ class Membership:
                 and peer != self.my_id
             ):
                 held[peer], since[peer] = fate, now
+                self.version += 1
                 self._toggle(record)
                 changes.append(Change(record, State.DEAD, State.ALIVE))
             elif (change := self.judge(fate, now)) is not None:
@@ -303,6 +306,7 @@ class Membership:
 
     def _own_records(self) -> dict[str, Record]:
         """The records, to be changed."""
+        self.version += 1
         if self._shared:
             self._records, self._shared = dict(self._records), False
         return self._records

@@ -4,6 +4,8 @@ what. Every so often a message crosses a real codec on its way."""
 from collections import Counter
 from dataclasses import asdict, dataclass
 
+from overlay.effects import Dial, Found
+from overlay.greeting import make_hello, refusal
 from overlay.identity import short
 from overlay.profile import PROFILES
 from overlay.records import State
@@ -38,14 +40,41 @@ class World(SimulatedNetwork):
         self._member = member
         self.said = []
         self.sent_kinds = Counter()
+        self.sent_by = Counter()  # messages by the number of who sent them
+        self.dialled = []  # (when, by whose number, the dial)
+        self.deaf = set()  # numbers of those whom no message reaches, though their lines work
+        self._cut_pairs = set()
+        self._next_network = None
 
     # What a test does to the world.
 
-    def start(self, number, *, seeds=(), **changes):
-        """A process comes up, possibly in place of an earlier life, and joins through `seeds`."""
+    def start(self, number, *, seeds=(), network_id=None, **changes):
+        """A process comes up, possibly in place of an earlier life, and joins through `seeds`;
+        with `network_id` "" it has no network yet."""
         changes.setdefault("addresses", (f"ws://peer{number}:1",))
         addresses = [seed if isinstance(seed, str) else self.peers[seed].address for seed in seeds]
+        self._next_network = network_id
         return super().start(number, self._member(number, **changes), addresses)
+
+    def settled(self, count):
+        """`count` members that have been linked for long; returns this world."""
+        self.settle([self._member(number) for number in range(count)])
+        self.run(2 * self.profile.heartbeat_s)
+        self.forget_what_was_said()
+        return self
+
+    def cut_pair(self, one, other):
+        """The line between these two, and no other, carries nothing, until `mend`."""
+        self._cut_pairs.add(frozenset((self.peers[one].id, self.peers[other].id)))
+        self._sides.setdefault("", 0)  # there is trouble somewhere: messages are looked at
+
+    def mend(self):
+        """All lines work again."""
+        self._cut_pairs.clear()
+        self.heal()
+
+    def is_cut(self, one, other):
+        return super().is_cut(one, other) or frozenset((one, other)) in self._cut_pairs
 
     def grow(self, count, *, seed_peer=0, spacing_s=0.05, **changes):
         """`count` peers, all joining through the first, one soon after the other."""
@@ -104,6 +133,8 @@ class World(SimulatedNetwork):
         """Begin to count anew."""
         self.said.clear()
         self.sent_kinds.clear()
+        self.sent_by.clear()
+        self.dialled.clear()
 
     def seen(self, peer, report):
         self.said.append(Said(self.now, peer.number, report.kind, report.data.get("peer", "")))
@@ -111,10 +142,55 @@ class World(SimulatedNetwork):
     def sent(self, peer, message):
         kind = type(message).__name__
         self.sent_kinds[kind] += 1
+        self.sent_by[peer.number] += 1
         if self.sent_kinds[kind] <= 100:  # a sample crosses a real wire
             data = CONTROL.encode(message)
             assert CONTROL.decode(data) == message
             assert message_bytes(message) == len(data)
+
+    # What the simulator leaves out: networks are founded under ids of their own and never meet.
+
+    def _place(self, number, record, network_id, table, rings):
+        given, self._next_network = self._next_network, None
+        network_id = network_id if given is None else given
+        return super()._place(number, record, network_id, table, rings)
+
+    def _perform_rare(self, peer, effect):
+        if isinstance(effect, Dial):
+            self.dialled.append((self.now, peer.number, effect))
+        if isinstance(effect, Found):
+            self.said.append(Said(self.now, peer.number, "founded", peer.id))
+            peer.machine.adopt_network(self._member(f"network of {peer.number}").peer_id)
+        else:
+            super()._perform_rare(peer, effect)
+
+    def _reach(self, peer, other, dial, back_s):
+        if peer.running and other.is_up and not self.is_cut(peer.id, other.id):
+            mine = peer.machine
+            hello = make_hello(
+                mine,
+                instance=bytes(16),
+                link_id=bytes(16),
+                adopting=not mine.network_id,
+                now=self.now,
+            )
+            no = refusal(hello, other.machine, self.now)
+            if no is not None and no.kind == "network":
+                self._fail(peer, dial, back_s, "declined")
+                return
+        super()._reach(peer, other, dial, back_s)
+
+    def _answer(self, peer, other, connection, event):
+        mine, theirs = peer.machine.network_id, other.machine.network_id
+        if mine and mine != theirs:  # it found a home while the answer was under way
+            self._fail(peer, Dial(event.target, (), 0.0), 0.0, "declined")
+            self._hear_down(other.id, peer.id, connection, True)
+        else:
+            super()._answer(peer, other, connection, event)
+
+    def _arrive(self, connection, peer, other, message):
+        if other.number not in self.deaf:
+            super()._arrive(connection, peer, other, message)
 
     def __repr__(self):
         up = ", ".join(
@@ -122,4 +198,7 @@ class World(SimulatedNetwork):
             f" links {len(p.machine.links)}"
             for p in self.up()
         )
-        return f"World(seed={self.seed}, now={self.now}, {asdict(self.profile)}, {up})"
+        last = ", ".join(f"{s.at:.2f} {s.by} {s.kind} {short(s.about)}" for s in self.said[-20:])
+        return (
+            f"World(seed={self.seed}, now={self.now}, {asdict(self.profile)}, {up}; last: {last})"
+        )
