@@ -85,6 +85,7 @@ class OverlayMachine:
         self._heartbeat_at = now
         self._beaten_at = -math.inf
         self._synced_at = -math.inf
+        self._reconciled: frozenset[str] | None = None  # the neighbours when links last fitted
         self._wake_at = now
         self._effects: list[Effect] = []
 
@@ -121,6 +122,8 @@ class OverlayMachine:
         """Take in one event; the effects are to be performed in order."""
         if now > self._wake_at:
             self._excuse_stall(now - self._wake_at)
+        if not isinstance(event, Received):
+            self._reconciled = None
         match event:
             case Received():
                 self._on_received(event.peer, event.message, now)
@@ -354,10 +357,13 @@ class OverlayMachine:
         if self.table.has_left:
             return
         wanted = self.graph.wanted
+        if wanted is self._reconciled and now < self._wake_at:
+            return  # a message came in that moved nobody
         for peer in self._links.drained(wanted, now):
             self._close(peer, "not a neighbour", lost=False, now=now)
         missing = [peer for peer in wanted if peer not in self._links]
         self._effects += self._dialler.due(missing, alone=not self._links, now=now)
+        self._reconciled = wanted
 
     def _close(self, peer: str, reason: str, *, lost: bool, now: float) -> None:
         self._effects.append(CloseLink(peer, reason))
