@@ -22,6 +22,7 @@ from overlay.mixing_matrix import (
     uniform_row,
 )
 from overlay.neighbourhood import Neighbourhood
+from overlay.schedule import rows_graph
 from overlay.topology import Choice, NamedEdge, Row
 
 if TYPE_CHECKING:
@@ -57,28 +58,10 @@ def rows_of(graph: Neighbourhood, which: str, number: int) -> Rows:
     return {peer: graph.mixing(peer, number - 1) for peer in graph.learners()}
 
 
-def as_graph(rows: Rows) -> nx.Graph:
-    """Rows as a networkx graph; a DiGraph, u → v where v takes in u, if some mixing is one-way."""
-    import networkx as nx  # here, so that a daemon nobody asks does not carry it
-
-    mutual = all(
-        rows[other].get(peer, -1.0) == weight
-        for peer, row in rows.items()
-        for other, weight in row.items()
-    )
-    result = nx.Graph() if mutual else nx.DiGraph()
-    result.add_nodes_from(rows)
-    for peer, row in rows.items():
-        for other, weight in row.items():
-            attributes = {} if weight is None else {"weight": weight}
-            result.add_edge(other, peer, **attributes)
-    return result
-
-
 def describe(rounds: list[Rows], at: int, rule: str, me: str) -> dict[str, Any]:
     """What a graph is worth for gossip, and its weights; `rounds` are the rows of one period,
     `at` the round that is looked at. Slow for thousands of members: for a thread."""
-    graph, by = as_graph(rounds[at]), _rule(rounds[at], rule)
+    graph, by = rows_graph(rounds[at]), _rule(rounds[at], rule)
     edges: list[tuple[str, str, float]] = _weighted(graph, by)
     mine = {u: weight for u, v, weight in edges if v == me}
     if not graph.is_directed():
@@ -109,7 +92,7 @@ def _weighted(graph: nx.Graph, by: Rule) -> list[tuple[str, str, float]]:
 def _period_gap(rounds: list[Rows], rule: str) -> float | None:
     if len(rounds) == 1 or len(rounds[0]) > MAX_DENSE or not rounds[0]:
         return None
-    return period_gap([mixing_matrix(as_graph(rows), _rule(rows, rule)) for rows in rounds])
+    return period_gap([mixing_matrix(rows_graph(rows), _rule(rows, rule)) for rows in rounds])
 
 
 def _rule(rows: Rows, rule: str) -> Rule:

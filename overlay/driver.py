@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import trio
 
 from overlay.codec import WireError
+from overlay.data_links import DataLinks
 from overlay.effects import (
     CloseLink,
     Dial,
@@ -43,7 +44,7 @@ from overlay.profile import Profile
 from overlay.records import Record
 from overlay.topology import Choice
 from overlay.traffic import Meter, Traffic
-from overlay.transfer import Blob, DataLink, FetchFailed
+from overlay.transfer import Blob, FetchFailed
 from overlay.transport import (
     HANDSHAKE_S,
     ConnectionLost,
@@ -79,7 +80,6 @@ log = logging.getLogger("gossipd.overlay")
 MAX_PENDING = 128
 # Two links of one pair that begin within this time are a race, not a repair.
 RACE_S = 2.0
-DATA_RETRY_S = 0.5
 
 
 class Listener(Protocol):
@@ -130,6 +130,9 @@ class Overlay:
         self._may_adopt = may_adopt
         self._links: dict[str, Link] = {}
         self._meter = Meter()
+        self._data = DataLinks(
+            self._connect, listener.provide, self._condemn, self._meter, profile.dial_timeout_s
+        )
         self._instance = secrets.token_bytes(16)
         self._pending = 0
         self._moved = trio.Event()
@@ -398,7 +401,7 @@ class Overlay:
         recognised()
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_end_with, link, nursery.cancel_scope)
-            await self._hold_data(link, socket)
+            await self._data.hold(link, socket)
             nursery.cancel_scope.cancel()
 
     # Holding.
@@ -420,7 +423,7 @@ class Overlay:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(link.write)
                     if address and record.learner and self.machine.table.me.learner:
-                        nursery.start_soon(self._keep_data, link, address)
+                        nursery.start_soon(self._data.keep, link, address)
                     orderly = await self._read(link)
                     nursery.cancel_scope.cancel()
         except Exception:
@@ -456,37 +459,6 @@ class Overlay:
         log.warning("link to %s dropped: it sent nonsense: %s", short(link.peer), nonsense)
         self._listener.report("peer.misbehaved", {"peer": link.peer, "reason": nonsense})
         link.scope.cancel()
-
-    async def _keep_data(self, link: Link, address: str) -> None:
-        """Keep a data link beside the control link that this side dialled."""
-        while True:
-            try:
-                with trio.fail_after(self._profile.dial_timeout_s) as scope:
-                    async with self._connect(address, DATA_PATH, MAX_DATA_BYTES) as socket:
-                        await socket.send(DATA.encode(DataHello(link.link_id)))
-                        if not isinstance(DATA.decode(await socket.receive()), DataWelcome):
-                            raise HandshakeFailed("answered out of turn")
-                        scope.deadline = float("inf")
-                        await self._hold_data(link, socket)
-            except (
-                OSError, DialRefused, HandshakeFailed, ConnectionLost, WireError, trio.TooSlowError,
-            ) as error:  # fmt: skip
-                log.debug("data link to %s: %s", short(link.peer), error)
-            await trio.sleep(DATA_RETRY_S)
-
-    async def _hold_data(self, link: Link, socket: WebSocket) -> None:
-        async def provide(want: Want) -> Blob:
-            return await self._listener.provide(link.peer, want)
-
-        data = DataLink(socket, provide)
-        self._meter.opened(socket, is_data=True)
-        link.attach(data)
-        try:
-            if nonsense := await data.run():
-                self._condemn(link, nonsense)
-        finally:
-            link.detach(data)
-            self._meter.closed(socket)
 
 
 @asynccontextmanager

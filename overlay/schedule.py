@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -98,32 +98,38 @@ def from_edges(n: int, edges: Iterable[tuple[int, int]]) -> Schedule:
     return Schedule((mutual_rows(n, ((one, other, None) for one, other in edges)),))
 
 
-def is_mutual(rows: Rows) -> bool:
-    """Whether everybody is taken in by those they take in, with the same weight."""
-    return all(
-        rows[other].get(position, _ABSENT) == weight
-        for position, row in enumerate(rows)
-        for other, weight in row.items()
+def graph(schedule: Schedule, round: int, names: Sequence[Hashable]) -> nx.Graph:
+    """One round as a graph on `names` (one per position), as `rows_graph` makes it."""
+    if len(names) != schedule.count:
+        raise ValueError(f"{len(names)} names for {schedule.count} positions; give one for each")
+    rows = schedule.rounds[round % schedule.period]
+    return rows_graph(
+        {
+            names[position]: {names[other]: weight for other, weight in row.items()}
+            for position, row in enumerate(rows)
+        }
     )
 
 
-def graph(schedule: Schedule, round: int, names: Sequence[Hashable]) -> nx.Graph:
-    """One round as a graph on `names` (one per position), edge attribute `weight` where explicit.
+def rows_graph(rows: Mapping[Any, Mapping[Any, float | None]]) -> nx.Graph:
+    """Who takes in whom as a graph, edge attribute `weight` where one is given.
 
     An nx.DiGraph when some mixing is one-way or has two different weights; its edge u → v then
     says that v takes in u: the way the vector travels.
     """
     import networkx as nx  # here, so that a daemon nobody asks does not carry it
 
-    if len(names) != schedule.count:
-        raise ValueError(f"{len(names)} names for {schedule.count} positions; give one for each")
-    rows = schedule.rounds[round % schedule.period]
-    result = nx.Graph() if is_mutual(rows) else nx.DiGraph()
-    result.add_nodes_from(names)
-    for position, row in enumerate(rows):
+    mutual = all(
+        rows[other].get(taker, _ABSENT) == weight
+        for taker, row in rows.items()
+        for other, weight in row.items()
+    )
+    result = nx.Graph() if mutual else nx.DiGraph()
+    result.add_nodes_from(rows)
+    for taker, row in rows.items():
         for other, weight in row.items():
             attributes = {} if weight is None else {"weight": weight}
-            result.add_edge(names[other], names[position], **attributes)
+            result.add_edge(other, taker, **attributes)
     return result
 
 
