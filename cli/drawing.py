@@ -28,8 +28,9 @@ def dot(answer: dict[str, Any]) -> str:
     kind, arrow = ("digraph", "->") if directed else ("graph", "--")
     title = json.dumps(f"{answer['topology']}, round {answer['round']}")
     lines = [f"{kind} gossipd {{", f"  label={title};", "  layout=neato; overlap=false;"]
-    for peer, name in sorted(answer["names"].items()):
-        lines.append(f"  {json.dumps(peer)} [label={json.dumps(name or peer[:SHORT])}];")
+    for peer in sorted(answer["names"]):
+        label = json.dumps(_label(answer, peer), ensure_ascii=False)
+        lines.append(f"  {json.dumps(peer)} [label={label}];")
     for one, other, weight in answer["edges_list"]:
         edge = f"{json.dumps(one)} {arrow} {json.dumps(other)}"
         lines.append(f"  {edge} [weight={weight:.6g}, tooltip={json.dumps(f'{weight:.4g}')}];")
@@ -62,7 +63,7 @@ def png(answer: dict[str, Any], path: Path) -> None:
         places,
         ax=axes,
         with_labels=few,
-        labels={peer: answer["names"].get(peer) or peer[:SHORT] for peer in graph},
+        labels={peer: _label(answer, peer).replace("$", r"\$") for peer in graph},
         node_size=500 if few else 25,
         node_color=[
             MINE if peer == answer["peer"] else NEIGHBOUR if peer in neighbours else OTHER
@@ -76,6 +77,10 @@ def png(answer: dict[str, Any], path: Path) -> None:
         figure.savefig(path, dpi=120)
     except (OSError, ValueError) as error:
         raise ControlError(USAGE, f"cannot write {path}: {error}") from None
+
+
+def _label(answer: dict[str, Any], peer: str) -> str:
+    return str(answer["names"].get(peer) or peer[:SHORT])
 
 
 def _graph(answer: dict[str, Any]) -> nx.Graph:

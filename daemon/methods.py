@@ -175,6 +175,8 @@ class OverlayApi:
         which = graph or ("mixing" if hood.learners() else "overlay")
         if which not in ("mixing", "overlay"):
             raise RpcError(BAD_GRAPH, "bad_graph", f"{graph!r} is no graph: mixing or overlay")
+        if not 0 <= round < 2**53:
+            raise RpcError(BAD_GRAPH, "bad_graph", f"{round} is no round: they begin with 1")
         number = round or node.session.progress.round + 1
         posted = node.session.jobs.board.posted
         rule = posted.job.gossip.mixing if posted is not None else "metropolis"

@@ -6,7 +6,7 @@ Rounds of a run are numbered from 1; the graphs of a period from 0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from overlay.mixing_matrix import (
     MAX_DENSE,
     Rule,
     analyse,
+    degrees,
     metropolis_row,
     mixing_matrix,
     period_gap,
@@ -62,10 +63,11 @@ def describe(rounds: list[Rows], at: int, rule: str, me: str) -> dict[str, Any]:
     """What a graph is worth for gossip, and its weights; `rounds` are the rows of one period,
     `at` the round that is looked at. Slow for thousands of members: for a thread."""
     graph, by = rows_graph(rounds[at]), _rule(rounds[at], rule)
-    edges: list[tuple[str, str, float]] = _weighted(graph, by)
-    mine = {u: weight for u, v, weight in edges if v == me}
+    weigh = _weigher(graph, by)
+    around = graph.predecessors if graph.is_directed() else graph.neighbors
+    mine = {peer: weigh(me, peer) for peer in around(me)} if me in graph else {}
+    edges = [(u, v, weigh(v, u)) for u, v in graph.edges]
     if not graph.is_directed():
-        mine |= {v: weight for u, v, weight in edges if u == me}
         edges = [(min(u, v), max(u, v), weight) for u, v, weight in edges]
     return {
         **asdict(analyse(graph, by)),
@@ -79,14 +81,13 @@ def describe(rounds: list[Rows], at: int, rule: str, me: str) -> dict[str, Any]:
     }
 
 
-def _weighted(graph: nx.Graph, by: Rule) -> list[tuple[str, str, float]]:
-    """The edges u → v with the weight that v gives to u (on mutual graphs: each to the other; the
-    uniform rule's is that of the lower degree's end, v's there)."""
+def _weigher(graph: nx.Graph, by: Rule) -> Callable[[str, str], float]:
+    """weigh(taker, taken): with which weight one takes in the other."""
     if by == "explicit":
-        return [(u, v, float(weight)) for u, v, weight in graph.edges.data("weight")]
-    degree = dict(graph.in_degree if graph.is_directed() else graph.degree)
-    rows = {"metropolis": metropolis_row, "uniform": uniform_row}
-    return [(u, v, rows[by](degree[v], {u: degree[u]})[u]) for u, v in graph.edges]
+        return lambda taker, taken: float(graph.edges[taken, taker]["weight"])
+    takes, is_taken = degrees(graph)
+    rule = metropolis_row if by == "metropolis" else uniform_row
+    return lambda taker, taken: rule(takes[taker], {taken: is_taken[taken]})[taken]
 
 
 def _period_gap(rounds: list[Rows], rule: str) -> float | None:

@@ -90,6 +90,7 @@ async def _open_parts(node: Node) -> AsyncIterator[None]:
                     listener=node.session,
                     may_adopt=node.session.may_adopt_network,
                     rng=random.Random(),
+                    remembered=node.keeper.remembered(),
                 )
             )
         except (OSError, StoreFailed) as error:
@@ -110,9 +111,8 @@ async def _open_parts(node: Node) -> AsyncIterator[None]:
 
 
 async def _start(node: Node, job: Job | None) -> None:
-    """Remember the last life, join who is to be joined, post the job."""
+    """Join who is to be joined, post the job."""
     overlay, store = node.overlay, node.store
-    overlay.machine.remember(node.keeper.remembered(), trio.current_time())
     store.put({"port": str(split_address(overlay.address)[1])})
     if node.config.overlay.join:
         overlay.step(Join(node.config.overlay.join))

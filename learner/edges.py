@@ -4,7 +4,8 @@
     "hospital-a hospital-b 0.3"      both give each other's vector the weight 0.3
     "hospital-a -> hospital-b 0.3"   one-way: only hospital-b takes in the vectors of hospital-a
 
-A peer is written by its name or its full id; what edges leave of 1 is the weight of one's own.
+A peer is written by its name (one without spaces) or its full id; what edges leave of 1 is the
+weight of one's own.
 
 No torch, no I/O.
 """

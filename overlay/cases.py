@@ -101,7 +101,10 @@ class Cases:
         for evidence in self._rumours.about(subject):
             if evidence.observer in observers and evidence.incarnation >= case.incarnation:
                 case.add(evidence.observer, evidence.hard)
-        case.standing = sum(not self._rumours.is_doubted(peer) for peer in observers)
+        # Whoever testifies is there: two that doubt each other do not clear the way for themselves.
+        case.standing = sum(
+            peer in case.votes or not self._rumours.is_doubted(peer) for peer in observers
+        )
 
     def _next(self, case: Suspicion) -> float:
         if case.told:

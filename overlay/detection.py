@@ -20,7 +20,7 @@ in the graph as in Rapid (Suresh et al., USENIX ATC 2018, section 4).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from overlay.cases import Cases
 from overlay.health import LocalHealth
@@ -35,8 +35,16 @@ from overlay.wire import Evidence
 class Detector:
     """One peer's part in finding the dead."""
 
-    def __init__(self, known: Knowledge, profile: Profile, now: float) -> None:
+    def __init__(
+        self,
+        known: Knowledge,
+        profile: Profile,
+        now: float,
+        dispute: Callable[[Fate, float], bool] = lambda fate, now: False,
+    ) -> None:
+        """`dispute(fate, now)`: whether a member is linked here, and shall answer for itself."""
         self._known = known
+        self._dispute = dispute
         self._profile = profile
         self._rumours = Rumours()
         self._cases = Cases(known.graph, profile, self._rumours)
@@ -44,6 +52,7 @@ class Detector:
         self.health = LocalHealth(profile.heartbeat_s, profile.silence_longest_s)
         # Deaths that only old tables spoke of, and when they were first read there.
         self._old_words: dict[str, tuple[Fate, float]] = {}
+        self._suspects: dict[str, float] = {}  # since when, or since they were last told again
         known.listen(self.follow)
 
     def testify(self, peer: str, *, hard: bool, now: float) -> None:
@@ -56,12 +65,12 @@ class Detector:
     def hear(self, testimonies: Iterable[Evidence], source: str, now: float) -> list[str]:
         """Take in testimonies; the members that this peer is thereby asked to look for, itself
         among them."""
-        known, gone = self._known.table.known, self._known.table.gone
+        live_record = self._known.table.live_record
         fresh = [
             evidence
             for evidence in self._rumours.fresh(testimonies)
-            if evidence.subject in known
-            and evidence.subject not in gone
+            if (record := live_record(evidence.subject)) is not None
+            and evidence.incarnation >= record.incarnation
             and (evidence.observer != source or self._may_say(evidence))
         ]
         if not fresh:
@@ -103,6 +112,8 @@ class Detector:
     def follow(self, changes: list[Change], now: float) -> None:
         """The table changed."""
         settled = [c.record.peer_id for c in changes if c.state is not State.SUSPECT]
+        for peer in self._suspects.keys() & settled if self._suspects else ():
+            del self._suspects[peer]
         if self._rumours:
             self._rumours.settle(settled)
         if self._cases:
@@ -110,7 +121,10 @@ class Detector:
         for peer in settled if self._old_words else ():
             self._old_words.pop(peer, None)
         for record, state, _ in changes:
-            if state is State.SUSPECT and record.peer_id in self._known.graph.watched:
+            if state is not State.SUSPECT:
+                continue
+            self._suspects.setdefault(record.peer_id, now)
+            if record.peer_id in self._known.graph.watched:
                 self._cases.suspect(record.peer_id, record.incarnation, now)
 
     def review(self, now: float) -> None:
@@ -129,12 +143,23 @@ class Detector:
 
     def beat(self, now: float) -> None:
         """A heartbeat interval has passed."""
+        self._repeat_doubts(now)
         self.health.beat()
         if self._known.take_doubted():
             self.health.doubted()
         if now >= self._rotate_at:
             self._rotate_at = now + self._profile.suspicion_longest_s
             self._rumours.rotate()
+
+    def _repeat_doubts(self, now: float) -> None:
+        """Whoever stays suspect did not hear of it, or its observers changed: say it again, so that
+        it can refute, or be found to be dead."""
+        patience_s = 2 * self._profile.suspicion_longest_s
+        for peer in [p for p, since in self._suspects.items() if now - since > patience_s]:
+            self._suspects[peer] = now
+            fate = self._known.table.fate(peer)
+            if fate is not None:
+                self._known.outbox.add_fates([fate], "")
 
     def run(self, now: float) -> None:
         """Do what is due."""
@@ -163,6 +188,9 @@ class Detector:
         self._cases.excuse(stalled_s)
 
     def _declare_dead(self, peer: str, now: float) -> None:
-        record = self._known.table.live_record(peer)
+        record, fate = self._known.table.live_record(peer), self._known.table.fate(peer)
         if record is not None:
-            self._known.judge([Fate(peer, record.incarnation, State.DEAD)], "", now)
+            last = max(record.incarnation, fate.incarnation if fate is not None else 0)
+            verdict = Fate(peer, last, State.DEAD)
+            if not self._dispute(verdict, now):
+                self._known.judge([verdict], "", now)

@@ -15,6 +15,7 @@ Pure: time is an argument, randomness is injected.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -29,6 +30,7 @@ class _Attempt:
     at: float
     wait_s: float
     asked: bool = False  # a seed that somebody asked for and that was not tried yet
+    again: bool = False  # a seed that may still be without the network that this peer has now
     quick: bool = False  # right after a lost link: give up soon and look again
 
 
@@ -61,6 +63,11 @@ class Dialler:
     def ask(self, address: str, now: float) -> None:
         """Somebody wants to join through `address`."""
         self._seeds[address] = _Attempt(now, self._profile.redial_first_s, asked=True)
+
+    def tell_seeds(self) -> None:
+        """This peer has a network now: its seeds may not, and nobody else may know them."""
+        for attempt in self._seeds.values():
+            attempt.again, attempt.at = True, -math.inf
 
     def lost(self, peer: str, now: float) -> None:
         """A link broke: no courtesy and no back-off, for the answer to this dial is evidence."""
@@ -123,9 +130,11 @@ class Dialler:
     def _due_seeds(self, now: float, *, alone: bool) -> list[Dial]:
         dials = []
         for address, attempt in self._seeds.items():
-            wanted = alone or attempt.asked
+            if attempt.again and self._table.holder(address) is not None:
+                attempt.again = False
+            wanted = alone or attempt.asked or attempt.again
             if wanted and now >= attempt.at and address not in self._in_flight:
-                attempt.asked = False
+                attempt.asked = attempt.again = False
                 self._in_flight[address] = now
                 dials.append(Dial(address, (address,), self._profile.dial_timeout_s))
             elif not wanted:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import random
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
@@ -41,7 +41,7 @@ from overlay.identity import new_id, short
 from overlay.link import Link
 from overlay.machine import OverlayMachine
 from overlay.profile import Profile
-from overlay.records import Record
+from overlay.records import Member, Record
 from overlay.topology import Choice
 from overlay.traffic import Meter, Traffic
 from overlay.transfer import Blob, FetchFailed
@@ -135,6 +135,7 @@ class Overlay:
         )
         self._instance = secrets.token_bytes(16)
         self._pending = 0
+        self._adopting = 0  # dials under way in which this peer would change networks
         self._moved = trio.Event()
         self._joins: dict[str, list[trio.MemorySendChannel[JoinFailed | str]]] = {}
 
@@ -295,8 +296,12 @@ class Overlay:
             adopting=adopting,
             now=trio.current_time(),
         )
-        await socket.send(CONTROL.encode(hello))
-        answer = read_answer(await socket.receive(), machine)
+        self._adopting += adopting
+        try:
+            await socket.send(CONTROL.encode(hello))
+            answer = read_answer(await socket.receive(), machine)
+        finally:
+            self._adopting -= adopting
         if adopting and (not machine.network_id or self._may_adopt()):
             self._adopt(answer.network)
         elif answer.network != machine.network_id:
@@ -355,9 +360,19 @@ class Overlay:
     ) -> None:
         if not isinstance(hello, Hello):
             raise HandshakeFailed("spoke out of turn")
+        if hello.network and self.machine.follows:
+            self._adopt(hello.network)
         no = refusal(hello, self.machine, trio.current_time())
         if hello.candidacy is not None and not self.machine.network_id:
             self.step(MetHomeless(hello.candidacy, ""))
+        if (
+            no is None
+            and not hello.network
+            and self._adopting
+            and self.my_id < hello.record.peer_id
+        ):
+            # Two that would both join the other: one of them has to stay what it is.
+            no = Refuse("busy", "this peer is joining another itself; try again")
         if no is None and self._is_duplicate(hello.record.peer_id, hello.instance):
             no = Refuse("duplicate", "there is a link already")
         if no is not None:
@@ -473,15 +488,18 @@ async def open_overlay(
     listener: Listener,
     may_adopt: Callable[[], bool],
     rng: random.Random,
+    remembered: Iterable[Member] = (),
 ) -> AsyncIterator[Overlay]:
     """Listen at `listen` (`host:port`) and take part until the block ends.
 
-    `may_adopt()` says whether this peer would give up its network for the one it dials (it knows
-    nobody yet). Raises OSError when the address cannot be listened on.
+    `remembered` are the members of an earlier life, known before anybody can link; `may_adopt()`
+    says whether this peer would give up its network for the one it dials (it knows nobody yet).
+    Raises OSError when the address cannot be listened on.
     """
     machine = OverlayMachine(
         me, network_id=network_id, profile=profile, rng=rng, now=trio.current_time()
     )
+    machine.remember(remembered, trio.current_time())
     async with open_unwrapping_nursery() as nursery:
         overlay = Overlay(machine, network, profile, listener, nursery, may_adopt)
         overlay.address = await nursery.start(network.listen, listen, overlay.accept)

@@ -90,6 +90,12 @@ class Founding:
         """A seed answered."""
         self._missing.discard(seed)
 
+    @property
+    def follows(self) -> bool:
+        """Whether this peer takes over the network of somebody who dials it: others like it were
+        met, and no seed is missing behind which its own network may be."""
+        return self._since < math.inf and not self._missing
+
     def due_at(self) -> float:
         """When this peer founds, or gives up on a lower one that has gone; infinity if neither."""
         if self._lowest != self._my_id:

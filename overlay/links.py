@@ -50,7 +50,8 @@ class Links:
         self._profile = profile
         self._health = health
         self._links: dict[str, LinkState] = {}
-        self._look_at = math.inf  # no link needs attention before
+        self.look_at = math.inf  # no link is silent before
+        self._drain_at = math.inf  # nor kept long enough for nothing
 
     def __contains__(self, peer: str) -> bool:
         return peer in self._links
@@ -91,18 +92,19 @@ class Links:
             self._look_in_time(link)
 
     def dispute(self, fate: Fate, now: float) -> bool:
-        """Others say that a member is gone to which there is a link; whether that is new."""
+        """Others say that a member is gone to which there is a link; whether that is new. If it is
+        not heard from now, the link is silent; a refutation makes the word void."""
         link = self._links[fate.peer_id]
         if not fate.graver_than(link.disputed):
             return False
         link.disputed = fate
-        link.asked_at = min(link.asked_at, now)  # a refutation is due, not just any word
+        link.asked_at = min(link.asked_at, now)
         self._look_in_time(link)
         return True
 
     def silent(self, now: float) -> list[str]:
         """The peers that were not heard for too long."""
-        if now < self._look_at:
+        if now < self.look_at:
             return []
         return [peer for peer, link in self._links.items() if now >= self._silent_at(link)]
 
@@ -112,11 +114,15 @@ class Links:
         What puts it off needs no word: looking at a link for nothing costs little, and every
         message that comes in puts it off.
         """
-        if now >= self._look_at:
-            self._look_at = math.inf
+        if now >= self.look_at:
+            self.look_at = math.inf
             for link in self._links.values():
                 self._look_in_time(link)
-        return self._look_at
+        return min(self.look_at, self._drain_at)
+
+    def look_again(self) -> None:
+        """This peer's patience changed: every link is to be looked at anew."""
+        self.look_at = -math.inf
 
     def excuse(self, stalled_s: float) -> None:
         """This peer stood still: nobody had a chance to be heard."""
@@ -166,6 +172,7 @@ class Links:
         settled = wanted <= self._links.keys()
         wait_s = self._profile.settled_s if settled else self._profile.drain_s
         drained = []
+        self._drain_at = math.inf
         for peer, link in self._links.items():
             if peer in wanted or link.differs_since < math.inf:
                 link.unwanted_since = math.inf
@@ -174,8 +181,8 @@ class Links:
             if now >= link.unwanted_since + wait_s:
                 drained.append(peer)
             else:
-                self._look_at = min(self._look_at, link.unwanted_since + wait_s)
+                self._drain_at = min(self._drain_at, link.unwanted_since + wait_s)
         return drained
 
     def _look_in_time(self, link: LinkState) -> None:
-        self._look_at = min(self._look_at, self._silent_at(link))
+        self.look_at = min(self.look_at, self._silent_at(link))

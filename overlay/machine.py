@@ -44,7 +44,7 @@ from overlay.founding import Candidacy, Founding
 from overlay.identity import is_id
 from overlay.knowledge import Knowledge
 from overlay.links import Links, LinkState
-from overlay.membership import Membership, part_of
+from overlay.membership import BUCKETS, Membership
 from overlay.neighbourhood import Neighbourhood
 from overlay.news import pages
 from overlay.profile import Profile
@@ -78,7 +78,7 @@ class OverlayMachine:
         self.network_id = network_id
         self._profile = profile
         self._known = Knowledge(self.table, self.graph, profile)
-        self._detector = Detector(self._known, profile, now)
+        self._detector = Detector(self._known, profile, now, self._dispute)
         self._dialler = Dialler(self.table, profile, rng, now)
         self._founding = Founding(me.peer_id, profile.founding_s)
         self._links = Links(profile, self._detector.health)
@@ -109,6 +109,11 @@ class OverlayMachine:
         if peer in wanted or peer in self._links:
             return True
         return self._links.guests(wanted) < MAX_GUESTS
+
+    @property
+    def follows(self) -> bool:
+        """Whether this peer without a network takes over that of whoever dials it."""
+        return not self.network_id and self._founding.follows
 
     def candidacy(self, now: float) -> Candidacy:
         """What this peer says to others while it has no network."""
@@ -156,6 +161,7 @@ class OverlayMachine:
         """Belong to a network from now on; only a peer that knows nobody else may."""
         self.network_id = network_id
         self.graph.rebuild(network_id, self.graph.choice)
+        self._dialler.tell_seeds()
 
     def set_topology(self, choice: Choice, now: float) -> list[Effect]:
         """Use another mixing graph (the job's)."""
@@ -184,10 +190,7 @@ class OverlayMachine:
             case SyncRequest():
                 self._send_differing(peer, message)
             case SyncPage():
-                for record in message.records:
-                    self._known.learn(record, peer, now)
-                fates = [self._detector.weigh_old_word(fate, now) for fate in message.fates]
-                self._known.judge(fates, peer, now)
+                self._on_table(peer, message, now)
             case _:
                 assert_never(message)
 
@@ -199,9 +202,7 @@ class OverlayMachine:
         for fate in news.fates:
             if held(fate.peer_id) == fate:
                 known.outbox.heard_too(fate, peer)
-            elif fate.peer_id in self._links and not fate.is_live:
-                self._dispute(fate, now)
-            else:
+            elif not self._dispute(fate, now):
                 unheard.append(fate)
         if unheard:
             known.judge(unheard, peer, now)
@@ -210,6 +211,22 @@ class OverlayMachine:
                 self._answer(now)
             else:
                 self._links.ask(subject, now)
+
+    def _on_table(self, peer: str, page: SyncPage, now: float) -> None:
+        """What another holds. Those who are strangers here and gone there are just remembered."""
+        fates = {fate.peer_id: fate for fate in page.fates}
+        gone = [
+            Member(record, fates[record.peer_id].state)
+            for record in page.records
+            if self.table.get(record.peer_id) is None
+            and record.peer_id in fates
+            and not fates[record.peer_id].is_live
+        ]
+        self._known.remember(gone, now)
+        for record in page.records:
+            self._known.learn(record, peer, now)
+        weighed = [self._detector.weigh_old_word(fate, now) for fate in page.fates]
+        self._known.judge([f for f in weighed if not self._dispute(f, now)], peer, now)
 
     def _on_link_up(self, event: LinkUp, now: float) -> None:
         peer = event.record.peer_id
@@ -259,13 +276,17 @@ class OverlayMachine:
         if now - self._beaten_at >= self._profile.flush_s:
             self._heartbeat_at = now
 
-    def _dispute(self, fate: Fate, now: float) -> None:
+    def _dispute(self, fate: Fate, now: float) -> bool:
         """Others say that a member is gone to which there is a link: it may still rise above that
         word, which it hears from here. The word counts as soon as the link ends."""
-        record = self.table.get(fate.peer_id)
-        known = record is not None and fate.incarnation >= record.incarnation
-        if known and self._links.dispute(fate, now):
+        if fate.is_live or fate.peer_id not in self._links:
+            return False
+        record = self.table.live_record(fate.peer_id)
+        if record is None or fate.incarnation < record.incarnation:
+            return False
+        if self._links.dispute(fate, now):
             self._send(fate.peer_id, News((), (fate,), ()))
+        return True
 
     def _on_silence(self, peer: str, now: float) -> None:
         if self._detector.health.is_it_me(len(self._links), now):
@@ -284,16 +305,14 @@ class OverlayMachine:
             self._send(peer, SyncRequest(self.table.digests))
 
     def _send_differing(self, peer: str, request: SyncRequest) -> None:
-        """The parts in which the tables differ. The addresses of the dead go only to those who know
-        nobody in that part: they must be able to re-dial them, and others can already."""
-        records: list[Record] = []
-        fates: list[Fate] = []
-        for member in self.table.parts(self.table.differing(request.digests)):
-            peer_id = member.record.peer_id
-            if member.is_live or not request.digests[part_of(peer_id)]:
-                records.append(member.record)
-            if (fate := self.table.fate(peer_id)) is not None:
-                fates.append(fate)
+        """The parts in which the tables differ. To those who know next to nobody, everything: they
+        must be able to re-dial the dead, whose addresses others hold already."""
+        is_newcomer = request.digests.count(0) > BUCKETS // 2
+        parts = range(BUCKETS) if is_newcomer else self.table.differing(request.digests)
+        members = self.table.parts(parts)
+        records = [member.record for member in members if member.is_live or is_newcomer]
+        held = (self.table.fate(member.record.peer_id) for member in members)
+        fates = [fate for fate in held if fate is not None]
         for page in pages(records, fates):
             self._send(peer, SyncPage(page.records, page.fates))
 
@@ -302,7 +321,7 @@ class OverlayMachine:
     def _finish(self, now: float) -> list[Effect]:
         """What follows from any event."""
         self._detector.run(now)
-        if now >= min(self._wake_at, self._heartbeat_at):
+        if now >= min(self._wake_at, self._heartbeat_at, self._links.look_at):
             self._run_timers(now)
         if now >= self._known.outbox.due_at():
             self._flush(now)
@@ -316,16 +335,17 @@ class OverlayMachine:
         return effects
 
     def _run_timers(self, now: float) -> None:
-        for peer in self._links.silent(now):
-            if now >= self._detector.health.hold_until:  # the one before may have set it
-                self._on_silence(peer, now)
         if now >= self._heartbeat_at:
             self._heartbeat_at, self._beaten_at = now + self._profile.heartbeat_s, now
             self._known.forget(now)
             self._detector.beat(now)
+            self._links.look_again()  # a calmer peer is less patient
             beat = Heartbeat(self.table.digest)
             for peer in self._links:
                 self._send(peer, beat)
+        for peer in self._links.silent(now):
+            if now >= self._detector.health.hold_until:  # the one before may have set it
+                self._on_silence(peer, now)
 
     def _flush(self, now: float) -> None:
         for peer, news in self._known.outbox.flush(self._links, now):

@@ -21,8 +21,8 @@ from overlay.records import Fate, Member, Record, State
 
 # The time for which partitions heal (docs: 24 h); afterwards only seeds find the other half.
 FORGET_S = 24 * 3600.0
-# No life gets here by counting: a higher word about oneself is a lie that would leave no room to
-# rise above it.
+# No life gets here by counting, and what is higher is believed of nobody: a lie must leave room to
+# rise above it. A fate is below, so that there is a record above every fate.
 MAX_HEARD_INCARNATION = 2**52
 # Parts in which tables are compared: 64 digests are 0.6 KB, and at 10,000 members one difference
 # costs the 160 records of its part.
@@ -193,6 +193,8 @@ class Membership:
             return self._rise_above(record.incarnation) if self._is_doubted(record) else None
         if held is not None and record.incarnation <= held.incarnation:
             return None
+        if record.incarnation > MAX_HEARD_INCARNATION:
+            return None
         if held is None and self._is_forgotten(record):
             return None
         before = None if held is None else self._state_of(peer)
@@ -211,7 +213,7 @@ class Membership:
         """Take in what befell somebody; None when it is no news, or about a stranger."""
         peer = fate.peer_id
         record = self._records.get(peer)
-        if record is None or fate.incarnation < record.incarnation:
+        if record is None or not record.incarnation <= fate.incarnation < MAX_HEARD_INCARNATION:
             return None
         if peer == self.my_id:
             return None if self.has_left else self._rise_above(fate.incarnation)
@@ -273,7 +275,8 @@ class Membership:
             if peer != self.my_id:
                 old.append(peer)
         for peer in old:
-            self._forgotten[peer] = (self._records[peer].incarnation, now + FORGET_S)
+            last = max(self._records[peer].incarnation, self._fates[peer].incarnation)
+            self._forgotten[peer] = (last, now + FORGET_S)
             del self._own_records()[peer], self._fates[peer], self._since[peer]
         if self._forgotten:
             self._forgotten = {p: entry for p, entry in self._forgotten.items() if entry[1] > now}
@@ -295,7 +298,7 @@ class Membership:
 
     def _rise_above(self, incarnation: int) -> Change | None:
         """Somebody doubts me, or remembers an older life of mine: rise above both."""
-        return self._renew(incarnation + 1) if incarnation <= MAX_HEARD_INCARNATION else None
+        return self._renew(incarnation + 1) if incarnation < MAX_HEARD_INCARNATION else None
 
     def _renew(self, incarnation: int, **changes: Any) -> Change:
         self._toggle(self.me)

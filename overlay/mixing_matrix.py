@@ -2,8 +2,8 @@
 
 Rules kept here:
 - row i of a mixing matrix W says what i takes in, W @ X is one round, and rows sum to 1;
-- an edge u → v of a directed graph says that v takes in u; a degree is then the number of peers
-  that are taken in. An undirected edge is one each way;
+- an edge u → v of a directed graph says that v takes in u; the own degree
+  is then how many v takes in, the other's how many take in u. An undirected edge is one each way;
 - the spectral gap is 1 − |λ₂|, the second largest absolute eigenvalue, for symmetric and other
   matrices alike: the rate at which a round repeated for ever brings peers together. It equals
   1 − ρ(W − J/n), with ρ the spectral radius and J all ones (Ying et al., "Exponential Graph is
@@ -165,14 +165,14 @@ def analyse(graph: nx.Graph, rule: Rule = "metropolis") -> Analysis:
     """Every figure of one graph, its gap under one rule."""
     import networkx as nx
 
-    degrees = [degree for _, degree in _degrees(graph)]
+    counts = list(degrees(graph)[0].values())
     is_connected = nx.is_strongly_connected if graph.is_directed() else nx.is_connected
     connected = len(graph) > 0 and is_connected(graph)
     return Analysis(
         peers=len(graph),
         edges=graph.number_of_edges(),
-        degree_min=min(degrees, default=0),
-        degree_max=max(degrees, default=0),
+        degree_min=min(counts, default=0),
+        degree_max=max(counts, default=0),
         connected=connected,
         diameter=nx.diameter(graph) if connected and len(graph) <= MAX_DENSE else None,
         spectral_gap=_gap(graph, rule),
@@ -187,19 +187,21 @@ def _gap(graph: nx.Graph, rule: Rule) -> float | None:
     return estimated_gap(graph, rule)
 
 
-def _degrees(graph: nx.Graph) -> Any:
-    """(node, how many it takes in) of every node."""
-    return graph.in_degree if graph.is_directed() else graph.degree
+def degrees(graph: nx.Graph) -> tuple[dict[Any, int], dict[Any, int]]:
+    """(how many each node takes in, how many take it in): the same unless mixing is one-way."""
+    if graph.is_directed():
+        return dict(graph.in_degree), dict(graph.out_degree)
+    return dict(graph.degree), dict(graph.degree)
 
 
 def _entries(graph: nx.Graph, rule: Rule) -> Iterator[tuple[int, int, float]]:
     """(row, column, weight) of every entry of W off the diagonal that is not 0."""
     order = {node: index for index, node in enumerate(graph.nodes)}
-    degrees = dict(_degrees(graph))
+    takes, is_taken = degrees(graph)
     taken_in = graph.predecessors if graph.is_directed() else graph.neighbors
     for node, row in order.items():
-        others = {other: degrees[other] for other in taken_in(node)}
-        for other, weight in _row(graph, rule, node, degrees[node], others).items():
+        others = {other: is_taken[other] for other in taken_in(node)}
+        for other, weight in _row(graph, rule, node, takes[node], others).items():
             yield row, order[other], weight
 
 

@@ -11,12 +11,37 @@ import argparse
 import gc
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import fields
+from typing import TypeVar
 
 from overlay.profile import PROFILES
 from overlay.simulator.lines import parse_latency
 from overlay.simulator.report import Settings, simulate, table
 from overlay.simulator.scenarios import SCENARIOS, Options
+
+T = TypeVar("T", int, float)
+
+
+def _number(kind: type[T], fits: Callable[[T], bool], right: str) -> Callable[[str], T]:
+    """A type of argument: a number that fits, or an error that says what is right."""
+
+    def read(text: str) -> T:
+        try:
+            value = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is no number; {right}") from None
+        if not fits(value):
+            raise argparse.ArgumentTypeError(f"{text} does not do; {right}")
+        return value
+
+    return read
+
+
+_at_least_two = _number(int, lambda value: value >= 2, "at least 2")
+_share = _number(float, lambda value: 0 <= value <= 0.9, "a share from 0 to 0.9")
+_seconds = _number(float, lambda value: 0 < value < 1e6, "seconds, above 0")
+_rate = _number(float, lambda value: 0 <= value < 1e4, "a rate a second, 0 or more")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -63,30 +88,6 @@ def _parser() -> argparse.ArgumentParser:
         help="wait so long for healing (default 120)")  # fmt: skip
     add("--json", action="store_true", help="print one JSON object")
     return parser
-
-
-def _at_least_two(text: str) -> int:
-    if (value := int(text)) < 2:
-        raise argparse.ArgumentTypeError("at least 2")
-    return value
-
-
-def _share(text: str) -> float:
-    if not 0 <= (value := float(text)) <= 0.9:
-        raise argparse.ArgumentTypeError("a share from 0 to 0.9")
-    return value
-
-
-def _seconds(text: str) -> float:
-    if not 0 < (value := float(text)) < 1e6:
-        raise argparse.ArgumentTypeError("seconds, above 0")
-    return value
-
-
-def _rate(text: str) -> float:
-    if not 0 <= (value := float(text)) < 1e4:
-        raise argparse.ArgumentTypeError("a rate a second, 0 or more")
-    return value
 
 
 def _latency(text: str) -> str:

@@ -45,6 +45,9 @@ from overlay.wire import LinkMessage
 
 # Two links of one pair that begin within this time are a race, not a repair (as in the driver).
 RACE_S = 2.0
+# What opening a link costs: packets of TCP's handshake and goodbye, the websocket's upgrade (some
+# 500 bytes), hello and welcome (some 250 each), with headers and acknowledgements.
+DIAL_MESSAGES, DIAL_BYTES = 4, 1800
 
 
 @dataclass(slots=True, eq=False)
@@ -55,8 +58,8 @@ class Connection:
     since: float
     # When the last message of each direction arrives (to the dialler; from it): TCP keeps order.
     busy_until: list[float] = field(default_factory=lambda: [0.0, 0.0])
-    # What a cut line holds back, and since when.
-    held: list[tuple[SimulatedPeer, SimulatedPeer, LinkMessage]] = field(default_factory=list)
+    # What a cut line holds back, in the order of its sending, and since when.
+    held: list[tuple[int, SimulatedPeer, SimulatedPeer, LinkMessage]] = field(default_factory=list)
     held_since: float = 0.0
 
 
@@ -101,10 +104,12 @@ class SimulatedNetwork:
 
     # What happens to it.
 
-    def start(self, number: int, record: Record, seeds: Iterable[str] = ()) -> SimulatedPeer:
+    def start(
+        self, number: int, record: Record, seeds: Iterable[str] = (), *, homeless: bool = False
+    ) -> SimulatedPeer:
         """A process comes up, possibly in place of an earlier life, and joins through the
-        addresses `seeds`; a newcomer that has some begins without a network."""
-        peer = self._place(number, record, self.network_id, None, None)
+        addresses `seeds`; `homeless`: it belongs to no network yet."""
+        peer = self._place(number, record, "" if homeless else self.network_id, None, None)
         self._handle(peer, Join(tuple(seeds)))
         return peer
 
@@ -318,7 +323,7 @@ class SimulatedNetwork:
             if connection is not None:
                 self._hear_down(effect.peer, peer.id, connection, True)
         elif isinstance(effect, Found):
-            peer.machine.adopt_network(self.network_id)
+            peer.machine.adopt_network(peer.id)  # an id like no other's
 
     # Messages.
 
@@ -331,13 +336,15 @@ class SimulatedNetwork:
             return
         other = self._by_id[to]
         if self.is_cut(peer.id, to) or connection.held:
-            self._hold(connection, peer, other, message)
+            self._hold(connection, self.messages, peer, other, message)
         else:
-            self._carry(connection, peer, other, message, self._lines.delay_s(self._rng))
+            delay_s = self._lines.delay_s(self._rng)
+            self._carry(connection, self.messages, peer, other, message, delay_s)
 
     def _carry(
         self,
         connection: Connection,
+        order: int,
         peer: SimulatedPeer,
         other: SimulatedPeer,
         message: LinkMessage,
@@ -346,17 +353,18 @@ class SimulatedNetwork:
         direction = peer.id == connection.dialler
         arrives = max(connection.busy_until[direction], self.now + delay_s)
         connection.busy_until[direction] = arrives
-        self._later(arrives - self.now, self._cross, connection, peer, other, message)
+        self._later(arrives - self.now, self._cross, connection, order, peer, other, message)
 
     def _cross(
         self,
         connection: Connection,
+        order: int,
         peer: SimulatedPeer,
         other: SimulatedPeer,
         message: LinkMessage,
     ) -> None:
         if self._sides and self.is_cut(peer.id, other.id):
-            self._hold(connection, peer, other, message)
+            self._hold(connection, order, peer, other, message)
         elif other.stopped:
             other.backlog.append((self._arrive, (connection, peer, other, message)))
         else:
@@ -375,13 +383,14 @@ class SimulatedNetwork:
     def _hold(
         self,
         connection: Connection,
+        order: int,
         peer: SimulatedPeer,
         other: SimulatedPeer,
         message: LinkMessage,
     ) -> None:
         if not connection.held:
             connection.held_since = self.now
-        connection.held.append((peer, other, message))
+        connection.held.append((order, peer, other, message))
 
     def _release(self) -> None:
         """Lines work again: TCP repeats what they held back, if both ends still believe."""
@@ -390,9 +399,9 @@ class SimulatedNetwork:
                 if connection.held and not self.is_cut(peer.id, other_id):
                     held, connection.held = connection.held, []
                     wait = next_retransmission_s(self.now - connection.held_since)
-                    for sender, receiver, message in held:
+                    for order, sender, receiver, message in sorted(held, key=lambda h: h[0]):
                         delay = wait + self._lines.delay_s(self._rng)
-                        self._carry(connection, sender, receiver, message, delay)
+                        self._carry(connection, order, sender, receiver, message, delay)
 
     # Links.
 
@@ -429,8 +438,8 @@ class SimulatedNetwork:
             return
         address, *rest = addresses
         other = self._by_address.get(address)
-        there = self._lines.delay_s(self._rng)
-        back = self._lines.delay_s(self._rng)
+        # TCP's handshake and the websocket's take a round trip each before the hello goes out.
+        there, back, *greetings = (self._lines.delay_s(self._rng) for _ in range(6))
         if other is not None and (other.stopped or self.is_cut(peer.id, other.id)):
             self._later(dial.timeout_s, self._dial, peer, dial, tuple(rest), "unreachable")
         elif other is None or not other.running:
@@ -438,7 +447,9 @@ class SimulatedNetwork:
         elif other is peer:
             self._fail(peer, dial, there + back, "declined")
         else:
-            self._later(there, self._reach, peer, other, dial, back)
+            self.messages += DIAL_MESSAGES
+            self.bytes += DIAL_BYTES
+            self._later(there + sum(greetings), self._reach, peer, other, dial, back)
 
     def _reach(self, peer: SimulatedPeer, other: SimulatedPeer, dial: Dial, back_s: float) -> None:
         """The hello is there."""
@@ -451,6 +462,8 @@ class SimulatedNetwork:
             self._fail(peer, dial, dial.timeout_s, "unreachable")
             return
         mine, theirs = peer.machine, other.machine
+        if mine.network_id and theirs.follows:
+            theirs.adopt_network(mine.network_id)
         if not theirs.network_id:
             if not mine.network_id:
                 self._handle(other, MetHomeless(mine.candidacy(self.now), ""))

@@ -8,6 +8,7 @@ seconds, counts and rates. All of them measure how long the network takes to be 
 from __future__ import annotations
 
 from array import array
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
@@ -128,7 +129,8 @@ def churn(stage: Stage) -> Figures:
     while (elapsed := network.now - began) < options.duration_s:
         while next_join <= elapsed:
             through = rng.choice(network.up())
-            newcomer = network.start(number, stage.make_record(number), [through.address])
+            record = stage.make_record(number)
+            newcomer = network.start(number, record, [through.address], homeless=True)
             pending[newcomer.id] = network.now
             joined.append(newcomer.id)
             number += 1
@@ -216,8 +218,15 @@ def _on_and_off(stage: Stage, hit: Callable[[int], None], spare: Callable[[int],
 
     def release(number: int) -> None:
         spare(number)
+        hits[number] += 1
+        network.at(AFTERMATH_S, pardon, number, hits[number])
         network.at(rng.expovariate(1 / options.up_s), strike, number)
 
+    def pardon(number: int, hit_count: int) -> None:
+        if hits[number] == hit_count and network.peers[number].is_up:
+            network.excused.discard(network.peers[number].id)
+
+    hits: Counter[int] = Counter()
     chosen = stage.chosen()
     for number in chosen:
         network.at(rng.expovariate(1 / options.up_s), strike, number)
@@ -247,6 +256,7 @@ def _agree(network: Watched) -> bool:
         first.live_count == len(up)
         and all(first.state(peer.id) is State.ALIVE for peer in up)
         and all(peer.machine.table.digest == first.digest for peer in up)
+        and not any(f.is_live for peer in up for f in peer.machine.table.fates.values())
     )
 
 

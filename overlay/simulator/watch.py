@@ -53,7 +53,9 @@ class Watched(SimulatedNetwork):
         self.deaths_said.append(self.now)
         other = self.peer(subject)
         if other.running:
-            life = (subject, other.machine.table.me.incarnation)
+            fate = peer.machine.table.fate(subject)
+            lives = other.machine.table.me.incarnation
+            life = (subject, lives if fate is None else fate.incarnation)
             could = other.is_up and subject not in self.excused
             reached = not self.is_cut(peer.id, subject) and peer.id not in self.cut_ids()
             (self.false_deaths if could and reached else self.true_deaths).add(life)

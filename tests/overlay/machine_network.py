@@ -10,11 +10,14 @@ from overlay.identity import short
 from overlay.profile import PROFILES
 from overlay.records import State
 from overlay.simulator.lines import Lines, parse_latency
-from overlay.simulator.network import SimulatedNetwork
+from overlay.simulator.network import SimulatedNetwork, SimulatedPeer
 from overlay.simulator.sizes import message_bytes
 from overlay.wire import CONTROL
 
 LOOK_EVERY_S = 0.05
+
+# The one that a dataclass has follows every connection to every peer: a failure would not end.
+SimulatedPeer.__repr__ = lambda peer: f"SimulatedPeer({peer.number}, {short(peer.id)})"
 
 
 @dataclass(frozen=True)

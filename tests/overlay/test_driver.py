@@ -9,6 +9,8 @@ import trio.testing
 
 from overlay import wire
 from overlay.driver import JoinFailed, open_overlay
+from overlay.effects import Join
+from overlay.identity import is_id
 from overlay.link import OUTBOX_MESSAGES
 from overlay.profile import PROFILES
 from overlay.records import State
@@ -151,6 +153,76 @@ def test_who_knows_nobody_yet_may_change_networks(town, memory, id_of):
         founder = await place.start(1, seed=0, network_id=id_of("other"), may_adopt=True)
         await memory.until(place.settled)
         assert founder.heard.adopted == [place.network_id]
+
+    town(story)
+
+
+def test_peers_that_all_join_each_other_found_one_network_and_are_told_its_id(town, memory):
+    async def story(place):
+        peers = [await place.start(number, network_id="") for number in range(5)]
+        addresses = tuple(peer.overlay.address for peer in peers)
+        for peer in peers:
+            peer.overlay.step(Join(addresses))
+            await trio.sleep(0.3)
+        await memory.until(place.settled)
+        (network_id,) = {peer.overlay.machine.network_id for peer in peers}
+        assert is_id(network_id)
+        assert [peer.heard.adopted for peer in peers] == [[network_id]] * 5
+        assert not any(peer.heard.kinds("member.suspect", "member.dead") for peer in peers)
+
+    town(story)
+
+
+def test_peers_that_join_each_other_in_a_chain_found_one_network(town, memory):
+    async def story(place):
+        peers = [await place.start(number, network_id="") for number in range(8)]
+        for peer, seed in zip(peers, [*peers[1:], peers[-2]], strict=True):
+            peer.overlay.step(Join((seed.overlay.address,)))
+        await memory.until(place.settled, limit_s=60.0)
+        assert len({peer.overlay.machine.network_id for peer in peers}) == 1
+        assert all(len(peer.heard.adopted) == 1 for peer in peers)
+
+    town(story)
+
+
+def test_nobody_founds_before_every_address_was_reached(town, memory):
+    async def story(place):
+        peers = [await place.start(number, network_id="") for number in range(3)]
+        addresses = tuple(f"ws://peer{number}:1" for number in range(4))
+        for peer in peers:
+            peer.overlay.step(Join(addresses))
+        await trio.sleep(15)
+        assert [peer.overlay.machine.network_id for peer in peers] == [""] * 3
+        late = await place.start(3, network_id="")
+        late.overlay.step(Join(addresses))
+        await memory.until(place.settled)
+        assert len({tuple(peer.heard.adopted) for peer in [*peers, late]}) == 1
+
+    town(story)
+
+
+def test_a_seed_with_all_its_guests_is_busy_and_lets_newcomers_in_later(
+    town, member, memory, monkeypatch
+):
+    async def story(place):
+        seed, *_ = await place.grow(12)
+        monkeypatch.setattr("overlay.machine.MAX_GUESTS", 0)
+        async with caller(place, seed) as socket:
+            await say(socket, hello(place, member(30), network=""))
+            assert (await hear(socket)).kind == "busy"
+            await ends(socket)
+        assert member(30).peer_id not in seed.live
+        newcomers = [await place.start(number, network_id="") for number in (20, 21, 22)]
+        for newcomer in newcomers:
+            with pytest.raises(JoinFailed, match="as many newcomers as it takes") as failure:
+                await newcomer.overlay.join(seed.overlay.address)
+            assert failure.value.kind == "declined"
+        assert len(seed.live) == 12
+        assert all(newcomer.heard.adopted == [] for newcomer in newcomers)
+        monkeypatch.setattr("overlay.machine.MAX_GUESTS", 1)
+        await memory.until(place.settled)
+        assert all(newcomer.heard.adopted == [place.network_id] for newcomer in newcomers)
+        assert len(seed.live) == 15
 
     town(story)
 

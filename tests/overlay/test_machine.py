@@ -21,7 +21,7 @@ from overlay.effects import (
     Send,
     Wake,
 )
-from overlay.machine import OverlayMachine
+from overlay.machine import MAX_GUESTS, OverlayMachine
 from overlay.profile import PROFILES
 from overlay.records import Fate, Member, State
 from overlay.topology import Choice
@@ -407,6 +407,297 @@ def test_no_message_of_a_neighbour_makes_the_machine_fail(member, data):
     assert machine.table.me.peer_id == me.peer_id
 
 
+# Founding together.
+
+
+def start_homeless(world, seeds_of, *, within_s=2.0):
+    """Peers without a network come up within a while; `seeds_of[n]` are the numbers that `n` was
+    told to join."""
+    times = random.Random(world.seed)
+    began = world.now
+    for at, number in sorted((times.uniform(0.0, within_s), number) for number in seeds_of):
+        world.run(began + at - world.now)
+        seeds = [f"ws://peer{seed}:1" for seed in seeds_of[number]]
+        world.start(number, seeds=seeds, network_id="")
+
+
+def networks(world):
+    """The networks of all who run, '' for those without."""
+    return {peer.machine.network_id for peer in world.up()}
+
+
+def is_one_network(world):
+    return networks(world) != {""} and len(networks(world)) == 1 and world.converged()
+
+
+def everybody(count):
+    return {number: range(count) for number in range(count)}
+
+
+@pytest.mark.parametrize(("count", "seed"), [(2, 0), (3, 1), (8, 2), (30, 3)])
+def test_peers_with_one_configuration_for_all_found_one_network(make_world, count, seed):
+    world = make_world(seed=seed)
+    start_homeless(world, everybody(count))
+    assert world.run_until(lambda: is_one_network(world), 20.0) is not None, world
+    assert len(world.heard("founded")) == 1, world
+    assert world.heard("member.suspect", "member.dead") == [], world
+
+
+@pytest.mark.parametrize(("count", "seed"), [(3, 0), (5, 1), (12, 2)])
+def test_peers_that_join_each_other_in_a_ring_found_one_network(make_world, count, seed):
+    world = make_world(seed=seed)
+    start_homeless(world, {number: [(number + 1) % count] for number in range(count)})
+    assert world.run_until(lambda: is_one_network(world), 30.0) is not None, world
+    assert len(world.heard("founded")) == 1, world
+
+
+@pytest.mark.parametrize(("count", "seed"), [(3, 0), (8, 1), (12, 2), (20, 3)])
+def test_peers_that_join_each_other_in_a_chain_found_one_network(make_world, count, seed):
+    world = make_world(seed=seed)
+    chain = {number: [number + 1] for number in range(count - 1)}
+    start_homeless(world, {**chain, count - 1: [count - 2]})
+    assert world.run_until(lambda: is_one_network(world), 60.0) is not None, world
+    assert len(world.heard("founded")) == 1, world
+
+
+def test_the_lowest_id_brings_its_seeds_home_though_nobody_was_told_to_join_it(make_world, id_of):
+    world = make_world(seed=0)
+    first, second, lowest = sorted(range(3), key=id_of, reverse=True)
+    start_homeless(world, {first: [second], second: [first], lowest: [first]})
+    assert world.run_until(lambda: is_one_network(world), 60.0) is not None, world
+    assert len(world.heard("founded")) == 1, world
+
+
+@pytest.mark.parametrize("how", ["refuses", "is silent"])
+@pytest.mark.parametrize("told", [range(5), [2]])
+def test_nobody_founds_while_an_address_does_not_answer_that_anybody_was_given(
+    make_world, how, told
+):
+    world = make_world(seed=4)
+    start_homeless(world, {n: [*range(4), *([4] if n in told else [])] for n in range(4)})
+    if how == "is silent":
+        world.start(4, seeds=[f"ws://peer{n}:1" for n in range(5)], network_id="")
+        world.cut_off(4)
+    world.run(60.0)
+    assert networks(world) == {""}, world
+    if how == "is silent":
+        world.restore(4)
+    else:
+        world.start(4, seeds=[f"ws://peer{n}:1" for n in range(5)], network_id="")
+    assert world.run_until(lambda: is_one_network(world), 30.0) is not None, world
+    assert len(world.heard("founded")) == 1, world
+
+
+def test_who_waits_for_a_silent_address_joins_the_network_behind_it(make_world):
+    world = make_world(seed=5)
+    start_homeless(world, {number: range(5) for number in range(4)})
+    world.run(30.0)
+    world.start(4)
+    assert world.run_until(lambda: is_one_network(world), 20.0) is not None, world
+    assert world.heard("founded") == [], world
+
+
+def test_two_founders_that_meet_stay_two_networks(make_world):
+    world = make_world(seed=6)
+    left, right = range(3), range(3, 6)
+    start_homeless(world, {n: left if n in left else right for n in range(6)})
+    world.run(20.0)
+    before = {n: world.peers[n].machine.network_id for n in range(6)}
+    assert len(set(before.values())) == 2, world
+    assert "" not in before.values(), world
+    world._handle(world.peers[0], Join((world.peers[4].address,)))
+    world.run(30.0)
+    assert {n: world.peers[n].machine.network_id for n in range(6)} == before, world
+    for number in range(6):
+        live = {record.peer_id for record in world.peers[number].machine.table.live()}
+        assert live == {world.peers[n].id for n in (left if number in left else right)}, world
+
+
+# A hundred at one seed.
+
+
+@pytest.mark.parametrize(("seed", "learner"), [(1, True), (2, False)])
+def test_a_hundred_newcomers_at_one_seed_are_let_in_a_few_at_a_time(make_world, seed, learner):
+    world = make_world(seed=seed)
+    world.start(0, learner=learner)
+    world.run(2.0)
+    machine, guests = world.peers[0].machine, []
+    for number in range(1, 101):
+        world.start(number, seeds=(0,), network_id="")
+
+    def is_done():
+        guests.append(len(machine.links - machine.graph.wanted))
+        return world.converged()
+
+    assert world.run_until(is_done, 20.0) is not None, world
+    assert max(guests) <= MAX_GUESTS, world
+    assert networks(world) == {world.network_id}
+    # Measured 730 to 880: each of a hundred gets the table in a page or two, and its news goes to
+    # as many as are linked then.
+    assert world.sent_by[0] <= 1500, world
+    world.kill(0)
+    assert world.run_until(world.converged, 10.0) is not None, world
+    assert {said.about for said in world.heard("member.dead")} == {world.peers[0].id}, world
+
+
+# Doubts of one.
+
+
+@pytest.mark.parametrize(("count", "seed"), [(3, 0), (4, 1), (7, 2), (16, 3), (30, 4)])
+def test_a_cut_line_between_two_makes_nobody_suspect(make_world, count, seed):
+    world = make_world(seed=seed).settled(count)
+    one = world.peers[seed % count]
+    other = world.peer(min(one.machine.links))
+    world.cut_pair(one.number, other.number)
+    world.run(60.0)
+    assert other.id not in one.machine.links
+    assert world.heard("member.suspect", "member.dead") == [], world
+    assert {peer.machine.table.me.incarnation for peer in world.up()} == {1}, world
+    world.mend()
+    assert world.run_until(world.converged, 15.0) is not None, world
+
+
+def test_a_member_that_one_observer_alone_cannot_reach_is_no_case_for_long(member):
+    machine = linked(member, count=8)
+    subject = min(machine.graph.watched)
+    observer = min(machine.graph.observers(subject) & machine.links)
+    doubt = Evidence(subject, 1, observer, False)
+    now = 1.0
+    machine.handle(Received(observer, witnessed(doubt)), now)
+    assert machine._detector.has_cases
+    for _ in range(8):  # the others beat on
+        now += 0.25
+        for peer in sorted(machine.links):
+            machine.handle(Received(peer, Heartbeat(machine.table.digest)), now)
+    assert now > 1.0 + LAN.lapse_s
+    assert not machine._detector.has_cases
+    assert machine.table.state(subject) is State.ALIVE
+    assert subject in machine.links
+
+
+def test_an_answer_that_overtakes_the_question_is_an_answer(member):
+    """The member hears the doubt sooner than this observer, and beats before it is asked for."""
+    machine = linked(member, count=8)
+    subject = min(machine.graph.watched)
+    observer = min(machine.graph.observers(subject) & machine.links)
+    machine.handle(Received(subject, Heartbeat(machine.table.digest)), 1.0)
+    doubt = Evidence(subject, 1, observer, False)
+    now, effects = 1.02, machine.handle(Received(observer, witnessed(doubt)), 1.02)
+    while now < 1.95:
+        now += 0.05
+        for peer in sorted(machine.links - {subject}):
+            effects += machine.handle(Received(peer, Heartbeat(machine.table.digest)), now)
+        effects += machine.handle(Wake(), now)
+    assert of(CloseLink, effects) == []
+    assert machine.table.state(subject) is State.ALIVE
+
+
+# Black holes.
+
+
+def test_a_black_hole_is_found_blames_nobody_at_first_and_comes_back_as_itself(make_world):
+    world = make_world(seed=1).settled(60)
+    before = world.peers[7].machine.table.me
+    world.cut_off(7)
+    others = [number for number in range(60) if number != 7]
+    took = world.run_until(lambda: all(world.state(n, 7) is State.DEAD for n in others), 8.0)
+    assert took is not None, world
+    health, cut_at = world.peers[7].machine._detector.health, world.now
+    assert world.run_until(lambda: health.hold_until > cut_at, 20.0) is not None, world
+    world.run(health.hold_until - world.now)
+    assert [s for s in world.heard("member.suspect", "member.dead") if s.by == 7] == [], world
+    world.run(5.0)
+    world.restore(7)
+    assert world.run_until(world.converged, 15.0) is not None, world
+    after = world.peers[0].machine.table.get(before.peer_id)
+    assert after == dataclasses.replace(before, incarnation=after.incarnation)
+    assert after.incarnation > before.incarnation
+    assert {s.by for s in world.heard("member.returned", about=7)} == set(others)
+    assert {s.about for s in world.heard("member.dead")} == {before.peer_id}, world
+
+
+@pytest.mark.parametrize(("count", "cut", "seed"), [(6, 1, 0), (8, 1, 1), (20, 3, 2)])
+def test_who_was_isolated_convinces_nobody_that_others_died(make_world, count, cut, seed):
+    world = make_world(seed=seed).settled(count)
+    world.cut_off(*range(cut))
+    world.run(30.0)
+    world.restore(*range(cut))
+    assert world.run_until(world.converged, 20.0) is not None, world
+    world.run(10.0)
+    isolated = {world.peers[number].id for number in range(cut)}
+    deaths = [s for s in world.heard("member.dead") if s.by >= cut]
+    assert {said.about for said in deaths} <= isolated, world
+
+
+@pytest.mark.parametrize(("count", "seed"), [(4, 0), (7, 1), (16, 2)])
+def test_who_hears_nothing_but_is_heard_kills_nobody(make_world, count, seed):
+    world = make_world(seed=seed).settled(count)
+    world.deaf.add(1)
+    world.run(30.0)
+    world.deaf.clear()
+    assert world.run_until(world.converged, 15.0) is not None, world
+    assert [s for s in world.heard("member.dead") if s.by != 1] == [], world
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_healed_cut_makes_nobody_report_a_death_on_its_own_side(make_world, seed):
+    world = make_world(seed=seed).settled(16)
+    world.partition(range(8), range(8, 16))
+    world.run(60.0)
+    world.forget_what_was_said()
+    world.heal()
+    assert world.run_until(world.converged, 15.0) is not None, world
+    world.run(10.0)
+    side = {world.peers[number].id: number < 8 for number in range(16)}
+    wrong = [s for s in world.heard("member.dead") if side[s.about] == (s.by < 8)]
+    assert wrong == [], world
+
+
+# Going for good, and coming back.
+
+
+def test_who_left_is_never_dialled_again(make_world):
+    world = make_world(seed=2).settled(12)
+    world.leave(5)
+    gone, left_at = world.peers[5], world.now
+    world.run(90.0)
+    late = [d for d in world.dialled if d[2].target == gone.id and d[0] > left_at + LAN.trip_s]
+    assert late == [], world
+    assert world.believed(5, State.LEFT), world
+
+
+@pytest.mark.parametrize("down_s", [0.005, 0.03, 0.1, 0.4, 1.5])
+def test_a_restarted_peer_is_not_taken_for_its_ghost(make_world, down_s):
+    world = make_world(seed=3).settled(20)
+    world.kill(4)
+    world.run(down_s)
+    world.start(4, seeds=(2,), incarnation=2)
+    back_at = world.now
+    assert world.run_until(world.converged, 5.0) is not None, world
+    world.run(15.0)
+    assert world.converged(), world
+    assert world.peers[4].machine.table.me.incarnation == 2, world
+    late = [s for s in world.heard("member.dead", "member.suspect") if s.at > back_at + 0.5]
+    assert late == [], world
+
+
+@pytest.mark.parametrize("count", [3, 4, 7, 8, 16])
+@pytest.mark.parametrize("hard", [True, False])
+def test_one_liar_about_everybody_kills_nobody(make_world, count, hard):
+    world = make_world(seed=5).settled(count)
+    liar = world.peers[0]
+    for _ in range(5):
+        lies = [
+            Evidence(peer, liar.machine.table.get(peer).incarnation, liar.id, hard)
+            for peer in sorted(liar.machine.graph.watched)
+        ]
+        for listener in sorted(liar.machine.links):
+            world.inject(world.peer(listener).number, 0, witnessed(*lies))
+        world.run(1.0)
+    assert world.heard("member.dead") == [], world
+    assert world.run_until(world.converged, 10.0) is not None, world
+
+
 # One machine.
 
 
@@ -636,3 +927,214 @@ def test_a_change_of_oneself_is_told_under_the_next_incarnation(member):
     expected = member(0, part=4, incarnation=2)
     assert machine.table.me == expected
     assert sent(News, effects) == [told(expected)] * 2
+
+
+# Disputed deaths.
+
+
+def messages_to(peer, effects):
+    return [effect.message for effect in of(Send, effects) if effect.peer == peer]
+
+
+@pytest.mark.parametrize("state", [State.DEAD, State.LEFT])
+@pytest.mark.parametrize("orderly", [True, False])
+def test_a_death_that_a_live_link_contradicts_is_passed_to_the_member_and_counts_when_it_ends(
+    member, state, orderly
+):
+    machine = linked(member)
+    subject = member(1).peer_id
+    fate = Fate(subject, 1, state)
+    effects = machine.handle(Received(member(2).peer_id, fated(fate)), 0.3)
+    assert machine.table.state(subject) is State.ALIVE
+    assert messages_to(subject, effects) == [fated(fate)]
+    assert messages_to(member(3).peer_id, effects) == []
+    machine.handle(LinkDown(subject, orderly=orderly), 0.4)
+    assert machine.table.state(subject) is state
+
+
+def test_a_disputed_death_is_asked_about_but_once(member):
+    machine = linked(member)
+    subject = member(1).peer_id
+    fate = Fate(subject, 1, State.DEAD)
+    machine.handle(Received(member(2).peer_id, fated(fate)), 0.3)
+    assert sent(Fate, machine.handle(Received(member(3).peer_id, fated(fate)), 0.4)) == []
+
+
+def test_a_refuted_dispute_is_forgotten(member):
+    machine = linked(member)
+    subject = member(1).peer_id
+    fate = Fate(subject, 1, State.DEAD)
+    machine.handle(Received(member(2).peer_id, fated(fate)), 0.3)
+    machine.handle(Received(subject, told(member(1, incarnation=2))), 0.4)
+    machine.handle(LinkDown(subject, orderly=True), 0.5)
+    assert machine.table.state(subject) is State.ALIVE
+
+
+def test_a_second_dispute_counts_like_the_first(member):
+    machine = linked(member)
+    subject, teller = member(1).peer_id, member(2).peer_id
+    machine.handle(Received(teller, fated(Fate(subject, 1, State.DEAD))), 0.3)
+    machine.handle(Received(subject, told(member(1, incarnation=2))), 0.4)
+    second = Fate(subject, 2, State.DEAD)
+    effects = machine.handle(Received(teller, fated(second)), 0.5)
+    assert fated(second) in messages_to(subject, effects)
+    machine.handle(LinkDown(subject, orderly=False), 0.6)
+    assert machine.table.state(subject) is State.DEAD
+
+
+def test_a_disputed_death_counts_when_the_link_is_silent(member):
+    machine = linked(member, count=5)
+    subject = member(1).peer_id
+    now = 1.0
+    for number in (1, 2, 3, 4):
+        machine.handle(Received(member(number).peer_id, Heartbeat(machine.table.digest)), now)
+    machine.handle(Received(member(2).peer_id, fated(Fate(subject, 1, State.DEAD))), now)
+    while subject in machine.links and now < 6.0:
+        now += 0.1
+        for number in (2, 3, 4):
+            machine.handle(Received(member(number).peer_id, Heartbeat(machine.table.digest)), now)
+        machine.handle(Wake(), now)
+    assert now <= 1.0 + LAN.silence_longest_s + 0.2
+    assert machine.table.state(subject) is State.DEAD
+
+
+def test_a_disputed_death_is_refuted_by_the_member_and_believed_by_nobody_with_a_link(make_world):
+    world = make_world(seed=7).settled(16)
+    subject = world.peers[1]
+    listener = world.peer(min(subject.machine.links))
+    liar = world.peer(min(listener.machine.links - {subject.id}))
+    world.inject(listener.number, liar.number, fated(Fate(subject.id, 1, State.DEAD)))
+    assert world.run_until(
+        lambda: all(p.machine.table.get(subject.id).incarnation == 2 for p in world.up()), 1.0
+    ), world
+    assert world.heard("member.dead") == [], world
+    assert world.run_until(world.converged, 5.0) is not None, world
+
+
+# The quick look after a lost link.
+
+
+def test_a_quick_look_that_meets_an_accept_queue_proves_nothing_and_is_repeated_at_once(member):
+    machine = linked(member)
+    lost = member(1).peer_id
+    (quick,) = of(Dial, machine.handle(LinkDown(lost, orderly=False), 20.0))
+    assert (quick.target, quick.timeout_s) == (lost, LAN.quick_dial_s)
+    now = 20.0 + LAN.quick_dial_s
+    effects = machine.handle(DialFailed(lost, "unreachable", "no answer"), now)
+    assert sent(Evidence, effects) == []
+    assert machine.wake_at() <= now + LAN.flush_s
+    now += LAN.flush_s
+    (second,) = of(Dial, machine.handle(Wake(), now))
+    assert (second.target, second.timeout_s) == (lost, LAN.dial_timeout_s)
+    effects = machine.handle(DialFailed(lost, "refused", "nobody there"), now + 0.01)
+    assert sent(Evidence, effects) == [Evidence(lost, 1, machine.table.my_id, True)] * 2
+
+
+def test_the_dial_after_the_quick_look_is_evidence_whatever_comes_of_it(member):
+    machine = linked(member)
+    lost = member(1).peer_id
+    machine.handle(LinkDown(lost, orderly=False), 20.0)
+    machine.handle(DialFailed(lost, "unreachable", "no answer"), 20.3)
+    machine.handle(Wake(), 20.3 + LAN.flush_s)
+    effects = machine.handle(DialFailed(lost, "unreachable", "no answer"), 23.5)
+    assert sent(Evidence, effects) == [Evidence(lost, 1, machine.table.my_id, False)] * 2
+
+
+# Running late.
+
+
+def beat(machine, numbers, member, now):
+    """These are heard from at `now`, and the machine is run."""
+    effects = []
+    for number in numbers:
+        heartbeat = Heartbeat(machine.table.digest)
+        effects += machine.handle(Received(member(number).peer_id, heartbeat), now)
+    return effects + machine.handle(Wake(), now)
+
+
+def silent_after_s(machine, member, numbers, now):
+    """How long after `now` the link to member 1 is closed when only `numbers` are heard on; the
+    machine is run exactly when it asks to be."""
+    began, heard_at = now, now
+    while member(1).peer_id in machine.links and now < began + 60.0:
+        now = min(machine.wake_at(), heard_at + 0.5)
+        if now == heard_at + 0.5:
+            heard_at = now
+            beat(machine, numbers, member, now)
+        else:
+            machine.handle(Wake(), now)
+    return now - began
+
+
+def in_rhythm(member, *, beats=6, count=7):
+    """A machine that has heard everybody each second; the time of the last beat."""
+    machine = linked(member, count=count)
+    now = 0.0
+    for _ in range(beats):
+        for _ in range(4):
+            now += 0.25
+            machine.handle(Wake(), now)
+        beat(machine, range(1, count), member, now)
+    assert machine.health == 0
+    return machine, now
+
+
+def test_a_machine_that_is_run_late_has_patience_with_others_and_recovers(member):
+    machine, now = in_rhythm(member)
+    others = range(2, 7)
+    usual = silent_after_s(machine, member, others, now)
+    assert LAN.silence_shortest_s - 1e-9 <= usual <= LAN.silence_longest_s + 1e-9
+
+    machine, now = in_rhythm(member)
+    now = machine.wake_at() + 2.5
+    beat(machine, range(1, 7), member, now)
+    late = machine.health
+    assert late == 3  # one for the stall and one for each heartbeat of it
+    assert len(machine.links) == 6
+    patient = silent_after_s(machine, member, others, now)
+    assert usual + 0.5 < patient <= (1 + late) * LAN.silence_longest_s
+
+
+def test_patience_ends_after_as_many_calm_heartbeats_and_silence_is_found_as_before(member):
+    machine, now = in_rhythm(member)
+    others = range(2, 7)
+    usual = silent_after_s(machine, member, others, now)
+
+    machine, now = in_rhythm(member)
+    now = machine.wake_at() + 2.5
+    beat(machine, range(1, 7), member, now)
+    for quarter in range(1, 25):  # the beat of the stall itself is not calm
+        now += 0.25
+        beat(machine, () if quarter % 4 else range(1, 7), member, now)
+    assert machine.health == 0
+    assert silent_after_s(machine, member, others, now) <= usual + 0.5
+
+
+def test_whoever_asks_to_be_woken_asks_for_the_future(make_world):
+    """A machine that is run when it asked to be has something to do then, or asks for later."""
+    world = make_world(seed=0).settled(16)
+    world.partition(range(8), range(8, 16))
+    world.run(20.0)  # the network itself refuses a busy loop
+    world.heal()
+    assert world.run_until(world.converged, 20.0) is not None, world
+
+
+def test_who_left_is_not_dialled_from_memory(member):
+    machine = make_machine(member)
+    machine.remember([Member(member(1), State.LEFT)], now=0.0)
+    assert not any(of(Dial, machine.handle(Wake(), float(at))) for at in range(120))
+
+
+def test_evidence_about_a_former_life_says_nothing_of_the_present_one(member):
+    machine = linked(member, count=8)
+    subject = min(machine.graph.watched)
+    number = next(n for n in range(1, 8) if member(n).peer_id == subject)
+    machine.handle(LinkDown(subject, orderly=False), 1.0)
+    observers = sorted(machine.graph.observers(subject) & machine.links)[:3]
+    machine.handle(Received(observers[0], witnessed(Evidence(subject, 1, observers[0], True))), 1.1)
+    link(machine, member(number, incarnation=2), 1.2)
+    for observer in observers:
+        late = Evidence(subject, 1, observer, True)
+        machine.handle(Received(observer, witnessed(late)), 1.3)
+    assert machine.table.state(subject) is State.ALIVE
+    assert machine.table.get(subject).incarnation == 2

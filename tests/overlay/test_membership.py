@@ -345,9 +345,9 @@ def test_a_word_from_the_end_of_all_incarnations_leaves_me_as_i_am(
 
 
 def test_the_highest_word_that_is_heard_leaves_room_to_rise(table, fate):
-    table.judge(fate(0, MAX_HEARD_INCARNATION, State.DEAD), 1.0)
-    table.update_me(name="still here")
-    assert table.me.incarnation == MAX_HEARD_INCARNATION + 2
+    assert table.judge(fate(0, MAX_HEARD_INCARNATION, State.DEAD), 1.0) is None
+    table.judge(fate(0, MAX_HEARD_INCARNATION - 1, State.DEAD), 1.0)
+    assert table.me.incarnation == MAX_HEARD_INCARNATION
 
 
 def test_a_change_of_mine_comes_under_the_next_incarnation(table, member):

@@ -114,10 +114,12 @@ def test_the_target_of_a_directed_edge_takes_in_its_source():
     assert mixing_matrix(graph, "explicit").tolist() == expected
 
 
-def test_the_rules_count_those_that_a_peer_takes_in():
-    graph = directed(("a", "b", 0.1), ("c", "b", 0.1), ("b", "a", 0.1))  # b takes in 2, a 1, c 0
+def test_the_rules_count_whom_a_peer_takes_in_and_who_takes_in_the_other():
+    # b takes in 2, a 1; a is taken in by 2, the others by 1
+    graph = directed(("a", "b", 0.1), ("c", "b", 0.1), ("b", "a", 0.1), ("a", "c", 0.1))
     third = pytest.approx(1 / 3)
-    assert mixing_matrix(graph, "metropolis")[0].tolist() == [pytest.approx(2 / 3), third, 0]
+    assert mixing_matrix(graph, "metropolis")[0].tolist() == [0.5, 0.5, 0]
+    assert mixing_matrix(graph, "metropolis")[2].tolist() == [third, 0, pytest.approx(2 / 3)]
     assert mixing_matrix(graph, "uniform")[0].tolist() == [0.5, 0.5, 0]
     assert mixing_matrix(graph, "uniform")[1].tolist() == [third, third, third]
 
