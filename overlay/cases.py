@@ -89,6 +89,12 @@ class Cases:
         for case in self._open.values():
             case.since += stalled_s
 
+    def restart(self, now: float) -> None:
+        """This peer was cut off and is linked again: what it missed meanwhile, refutations among
+        it, comes now."""
+        for case in self._open.values():
+            case.since = now
+
     def _take(self, is_ripe: Callable[[Suspicion], bool]) -> list[str]:
         ripe = [subject for subject, case in self._open.items() if is_ripe(case)]
         for subject in ripe:

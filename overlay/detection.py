@@ -155,7 +155,10 @@ class Detector:
         """Whoever stays suspect did not hear of it, or its observers changed: say it again, so that
         it can refute, or be found to be dead."""
         patience_s = 2 * self._profile.suspicion_longest_s
-        for peer in [p for p, since in self._suspects.items() if now - since > patience_s]:
+        self._tell_again([p for p, at in self._suspects.items() if now - at > patience_s], now)
+
+    def _tell_again(self, suspects: list[str], now: float) -> None:
+        for peer in suspects:
             self._suspects[peer] = now
             fate = self._known.table.fate(peer)
             if fate is not None:
@@ -186,6 +189,12 @@ class Detector:
         """This peer stood still for so long."""
         self.health.lagged(stalled_s)
         self._cases.excuse(stalled_s)
+
+    def reconnected(self, now: float) -> None:
+        """This peer had lost most of its neighbours, and has one again: whom it suspected alone
+        shall hear of it, and has time anew to refute."""
+        self._cases.restart(now)
+        self._tell_again(list(self._suspects), now)
 
     def _declare_dead(self, peer: str, now: float) -> None:
         record, fate = self._known.table.live_record(peer), self._known.table.fate(peer)

@@ -206,11 +206,24 @@ class OverlayMachine:
                 unheard.append(fate)
         if unheard:
             known.judge(unheard, peer, now)
+            self._correct(peer, unheard)
         for subject in self._detector.hear(news.evidence, peer, now) if news.evidence else ():
             if subject == self.table.my_id:
                 self._answer(now)
             else:
                 self._links.ask(subject, now)
+
+    def _correct(self, peer: str, fates: list[Fate]) -> None:
+        """Whoever tells of an earlier life has missed that the member rose above it."""
+        newer = [
+            record
+            for fate in fates
+            if (record := self.table.get(fate.peer_id)) is not None
+            and record.incarnation > fate.incarnation
+            and record.peer_id != self.table.my_id
+        ]
+        for page in pages(newer):
+            self._send(peer, page)
 
     def _on_table(self, peer: str, page: SyncPage, now: float) -> None:
         """What another holds. Those who are strangers here and gone there are just remembered."""
@@ -233,6 +246,9 @@ class OverlayMachine:
         is_stranger = not self.table.is_live(peer)
         if is_id(event.target) and event.target != peer:
             self._on_dial_failed(DialFailed(event.target, "unreachable", "another answers"), now)
+        wanted = self.graph.wanted
+        if 2 * (len(self._links) - self._links.guests(wanted)) < len(wanted):
+            self._detector.reconnected(now)
         self._links.up(peer, now)
         self._dialler.linked(peer, event.target)
         self._known.learn(event.record, peer, now)

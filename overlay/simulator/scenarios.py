@@ -214,6 +214,7 @@ def _on_and_off(stage: Stage, hit: Callable[[int], None], spare: Callable[[int],
     def strike(number: int) -> None:
         if network.now < ends:
             hit(number)
+            hits[number] += 1
             network.at(rng.expovariate(1 / options.down_s), release, number)
 
     def release(number: int) -> None:

@@ -83,9 +83,9 @@ def test_a_few_in_trouble_again_and_again_are_the_only_ones_doubted_to_death(sce
     assert report["healed_s"] <= 15.0, report
 
 
-@pytest.mark.parametrize(("scenario", "seed"), [("slow", 1), ("flap", 1), ("flap", 2)])
+@pytest.mark.parametrize(("scenario", "seed"), [("slow", 1), ("flap", 2), ("flap", 3), ("flap", 4)])
 def test_when_half_are_in_trouble_again_and_again_the_other_half_stays_alive(scenario, seed):
-    report = simulated(scenario, peers=30, seed=seed, duration_s=20.0)
+    report = simulated(scenario, peers=24, seed=seed, duration_s=20.0)
     assert report["false_deaths"] == 0, report
     assert report["healed_s"] <= 15.0, report
 
