@@ -47,9 +47,10 @@ class Dialler:
         self._heal_at = now + self._jitter(profile.heal_s)
 
     def has_just_dialled(self, target: str, now: float) -> bool:
-        """Whether a dial of `target` is under way that may still come to something soon."""
+        """Whether a dial of `target` is under way that may still come to something soon: half of
+        its time is not over. A dial into a black hole does not keep theirs out for longer."""
         since = self._in_flight.get(target)
-        return since is not None and now - since < self._profile.courtesy_s
+        return since is not None and now - since < self._profile.dial_timeout_s / 2
 
     def wake_at(self) -> float:
         """When something will be due, at the latest."""

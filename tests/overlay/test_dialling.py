@@ -165,12 +165,12 @@ def test_the_left_are_not_tried(desk, member):
     assert all(desk.due(now=float(now)) == [] for now in range(100))
 
 
-def test_a_dial_has_just_begun_for_the_time_of_a_courtesy(desk):
+def test_a_dial_has_just_begun_for_half_of_its_time(desk):
     assert not desk.dialler.has_just_dialled(desk.high.peer_id, 0.0)
     desk.due(desk.high, now=5.0)
     assert desk.dialler.has_just_dialled(desk.high.peer_id, 5.0)
-    assert desk.dialler.has_just_dialled(desk.high.peer_id, 5.0 + 0.99 * LAN.courtesy_s)
-    assert not desk.dialler.has_just_dialled(desk.high.peer_id, 5.0 + LAN.courtesy_s)
+    assert desk.dialler.has_just_dialled(desk.high.peer_id, 5.0 + 0.99 * LAN.dial_timeout_s / 2)
+    assert not desk.dialler.has_just_dialled(desk.high.peer_id, 5.0 + LAN.dial_timeout_s / 2)
 
 
 @pytest.mark.parametrize("end", ["failed", "linked"])
