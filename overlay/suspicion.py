@@ -1,7 +1,8 @@
 """From evidence to a verdict. Arithmetic and a small record per suspect; no I/O, no clock.
 
 Rules kept here:
-- only the observers that the member table designates count, each once: one liar kills nobody;
+- only the observers that the member table designates count, each once: one liar kills nobody in
+  its own name (in others' it can, until testimony is signed, for as long as a refutation takes);
 - hard evidence (a link was reset and the re-dial was refused: no process listens there any more)
   from a quorum of observers is a verdict at once;
 - a doubt that a second observer shares makes the member suspect, and starts a timer that shrinks as

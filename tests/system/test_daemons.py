@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 
 import pytest
 
@@ -174,3 +175,27 @@ def test_sigterm_leaves_within_five_seconds(four):
         peer.process.terminate()
     assert [peer.process.wait(5) for peer in four] == [0, 0, 0, 0]
     assert time.monotonic() - began < 5
+
+
+def test_daemons_that_were_all_told_to_join_each_other_found_one_network(tmp_path_factory):
+    folder, ports = tmp_path_factory.mktemp("all"), []
+    for _ in range(4):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            ports.append(probe.getsockname()[1])
+    join = [flag for port in ports for flag in ("--join", f"ws://127.0.0.1:{port}")]
+    with ExitStack() as stack:
+        peers = [
+            stack.enter_context(
+                local_peer(
+                    f"p{number}",
+                    folder / str(number),
+                    ["--no-learner", "--listen", f"127.0.0.1:{port}", *join],
+                )
+            )
+            for number, port in enumerate(ports)
+        ]
+        wait_until(lambda: mesh(peers), 15, "a full mesh of four")
+        networks = {peer.call("node.status")["network"] for peer in peers}
+        assert len(networks) == 1
+        assert "" not in networks
