@@ -264,7 +264,7 @@ def test_a_longer_hole_is_a_death_until_it_passes_again(web, rng, hole):
 
 def test_flipped_bytes_cost_links_and_no_daemon(web):
     before = {peer.name: len(peer.events("link.down")) for peer in web.peers}
-    web.behave(Behaviour(corrupt=0.002))
+    web.behave(Behaviour(corrupt=0.01))
     wait_until(
         lambda: all(len(peer.events("link.down")) > before[peer.name] for peer in web.peers),
         DETECTED_S,
