@@ -33,23 +33,11 @@ class Rings:
         self._known: set[str] = set()
         self._shared = False
 
-    @property
-    def count(self) -> int:
-        """How many rings there are."""
-        return len(self._rings)
-
     def fork(self) -> Rings:
         """The same rings, for somebody else to change."""
         twin = Rings(self._network_id, 0)
         twin._rings, twin._known = self._rings, self._known
         twin._shared = self._shared = True
-        return twin
-
-    def grown(self, count: int) -> Rings:
-        """The same peers on `count` rings."""
-        twin = Rings(self._network_id, count)
-        for peer in sorted(self._known):
-            twin.add(peer)
         return twin
 
     def add(self, peer: str) -> None:
