@@ -50,12 +50,17 @@ assert {name: set(known) for name, known in (AGGREGATORS | PRE_AGGREGATORS).item
 
 @dataclass(frozen=True)
 class RobustAggregator:
-    """The pre-aggregators in turn, then the aggregator: float32 [n, d] → [d], a new tensor."""
+    """The pre-aggregators in turn, then the aggregator: float32 [n, d] → [d], a new tensor.
+
+    It may be allowed to `overwrite` the vectors.
+    """
 
     aggregator: Rule
     pre_aggregators: tuple[Rule, ...] = ()
 
-    def __call__(self, vectors: Tensor | Sequence[Tensor], *, round: int = 0) -> Tensor:
+    def __call__(
+        self, vectors: Tensor | Sequence[Tensor], *, round: int = 0, overwrite: bool = False
+    ) -> Tensor:
         rows = as_rows(vectors)
         if not self.pre_aggregators:
             return self.aggregator(rows, round=round)
@@ -64,7 +69,12 @@ class RobustAggregator:
         rows = admitted.vectors
         for rule in (*self.pre_aggregators, self.aggregator):
             # Who is left out here is not among the f that the later rules must reckon with.
-            rows = _without(rule, missing, admitted.places)(rows, round=round)
+            able = _without(rule, missing, admitted.places)
+            if isinstance(able, Clipping | ARC):
+                rows = able(rows, round=round, overwrite=overwrite)
+            else:
+                rows = able(rows, round=round)
+            overwrite = True  # what a pre-aggregator made is nobody else's
         return rows
 
 

@@ -16,6 +16,7 @@ Rules kept here:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,8 +29,8 @@ from learner.errors import LearnerError
 
 # 20 rows of 2**12 doubles are 640 KiB, which stay in a second-level cache.
 CHUNK_COLUMNS = 1 << 12
-# Of differences in float32, with all threads.
-QUICK_COLUMNS = 1 << 16
+# Of differences in float32, with all threads: 20 rows are 1.25 MiB.
+QUICK_COLUMNS = 1 << 14
 # Of ‖x_i − r‖², about 1e-16 is rounding: distances² a millionth of it still have ten digits.
 RESOLUTION = 1e6
 
@@ -64,6 +65,18 @@ def admit(vectors: Tensor | Sequence[Tensor], f: int = 0) -> Admitted:
     left_out = len(rows) - len(places)
     kept = rows if not left_out else rows[list(places)]
     return Admitted(kept, max(0, f - left_out), places)
+
+
+def admit_by_norm(
+    vectors: Tensor | Sequence[Tensor], f: int = 0, point: Tensor | None = None
+) -> tuple[Admitted, Tensor]:
+    """As `admit`, and the `norms` of what it admits: one pass where all rows are finite."""
+    rows = as_rows(vectors)
+    lengths = norms(rows, point)
+    if bool(torch.isfinite(lengths).all()):
+        return Admitted(rows, f, tuple(range(len(rows)))), lengths
+    admitted = admit(rows, f)
+    return admitted, norms(admitted.vectors, point)
 
 
 def as_rows(vectors: Tensor | Sequence[Tensor]) -> Tensor:
@@ -118,19 +131,6 @@ def gram(vectors: Tensor, *, point: Tensor | None = None) -> Gram:
     return Gram(products, squares, reference)
 
 
-def squares_to(vectors: Tensor, row: int) -> Tensor:
-    """‖x_i − x_row‖² for every i, to float32's rounding: float64 [n]."""
-    found = torch.zeros(len(vectors), dtype=torch.float64)
-    for start in range(0, vectors.shape[1], QUICK_COLUMNS):
-        chunk = vectors[:, start : start + QUICK_COLUMNS]
-        found += torch.linalg.vector_norm(chunk - chunk[row], dim=1).double().square_()
-    # float32 serves unless squares overflow or vanish in it: they are 1e±38 at most.
-    others = found[torch.arange(len(found)) != row]
-    if bool(((others == 0) | ((others > 1e-30) & (others < 1e36))).all()):
-        return found
-    return _square_sums(vectors, row)
-
-
 def projections(vectors: Tensor, direction: Tensor, reference: int) -> Tensor:
     """⟨x_i − x_reference, direction⟩ for every i: float64 [n]."""
     found = torch.zeros(len(vectors), dtype=torch.float64)
@@ -140,13 +140,27 @@ def projections(vectors: Tensor, direction: Tensor, reference: int) -> Tensor:
     return found
 
 
-def norms(vectors: Tensor) -> Tensor:
-    """‖x_i‖ for every i: float64 [n]."""
-    quick: Tensor = torch.linalg.vector_norm(vectors, dim=1)
-    # float32 serves unless squares overflow or vanish in it: they are 1e±38 at most.
-    if bool(((quick > 1e-15) & (quick < 1e18)).all()):
-        return quick.double()
-    return _square_sums(vectors, None).sqrt()
+def norms(vectors: Tensor, point: Tensor | None = None) -> Tensor:
+    """‖x_i − point‖ for every i, the point being the origin if None: float64 [n].
+
+    To float32's rounding, with all threads, unless squares overflow or vanish in it.
+    """
+    if point is None:
+        found: Tensor = torch.linalg.vector_norm(vectors, dim=1).double()
+    else:
+        squares = torch.zeros(len(vectors), dtype=torch.float64)
+        buffer = torch.empty(len(vectors), min(QUICK_COLUMNS, len(point)))
+        for start in range(0, len(point), QUICK_COLUMNS):
+            columns = slice(start, start + QUICK_COLUMNS)
+            away = buffer[:, : len(point) - start]
+            torch.sub(vectors[:, columns], point[columns], out=away)
+            squares += torch.linalg.vector_norm(away, dim=1).double().square_()
+        found = squares.sqrt_()
+    # The squares in float32 are 1e±38 at most.
+    doubtful = ~((found > 1e-15) & (found < 1e18))
+    for place in doubtful.nonzero().flatten().tolist():
+        found[place] = _exact_norm(vectors[place], point)
+    return found
 
 
 def squares_from(products: Tensor, weights: Tensor) -> Tensor:
@@ -194,12 +208,13 @@ def _products(vectors: Tensor, point: Tensor | None, reference: int) -> Tensor:
     return found
 
 
-def _square_sums(vectors: Tensor, reference: int | None) -> Tensor:
-    found = torch.zeros(len(vectors), dtype=torch.float64)
-    with one_thread():
-        for _, chunk in _doubles(vectors, None, reference):
-            found += torch.linalg.vector_norm(chunk, dim=1).square_()
-    return found
+def _exact_norm(vector: Tensor, point: Tensor | None) -> float:
+    parts = [
+        vector[start : start + QUICK_COLUMNS].double()
+        - (0 if point is None else point[start : start + QUICK_COLUMNS])
+        for start in range(0, len(vector), QUICK_COLUMNS)
+    ]
+    return math.hypot(*(float(torch.linalg.vector_norm(part)) for part in parts))
 
 
 def _squares(products: Tensor) -> Tensor:
@@ -211,7 +226,7 @@ def _squares(products: Tensor) -> Tensor:
 
 
 def _doubles(
-    vectors: Tensor, point: Tensor | None, reference: int | None
+    vectors: Tensor, point: Tensor | None, reference: int
 ) -> Iterator[tuple[slice, Tensor]]:
     """Chunks of columns as float64 [n, ≤ CHUNK_COLUMNS], less the reference row, in one buffer."""
     rows, values = len(vectors), vectors.shape[1]
@@ -223,6 +238,5 @@ def _doubles(
         chunk[:rows] = vectors[:, columns]
         if point is not None:
             chunk[rows] = point[columns]
-        if reference is not None:
-            chunk -= chunk[reference].clone()
+        chunk -= chunk[reference].clone()
         yield columns, chunk

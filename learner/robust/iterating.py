@@ -17,6 +17,8 @@ from learner.errors import LearnerError
 from learner.robust.distances import (
     Gram,
     admit,
+    admit_by_norm,
+    as_rows,
     check_minority,
     combine,
     gram,
@@ -88,14 +90,17 @@ class CenteredClipping:
         check_number("CenteredClipping", "tau", self.tau)
 
     def __call__(self, vectors: Tensor | Sequence[Tensor], *, round: int = 0) -> Tensor:
-        rows = admit(vectors).vectors
-        start = self._start(rows.shape[1])
+        given = as_rows(vectors)
+        start = self._start(given.shape[1])
+        admitted, lengths = admit_by_norm(given, point=None if self.m is None else start)
+        rows = admitted.vectors
         # The weights of the vectors, then that of m.
         weights = torch.zeros(len(rows) + 1, dtype=torch.float64)
         weights[-1] = 1
-        products = gram(rows, point=start).products if self.L else torch.empty(0)
-        for _ in range(self.L):
-            lengths = squares_from(products, weights)[:-1].sqrt()
+        products = gram(rows, point=start).products if self.L > 1 else torch.empty(0)
+        for step in range(self.L):
+            if step:
+                lengths = squares_from(products, weights)[:-1].sqrt()
             steps = (self.tau / lengths).nan_to_num(nan=1.0).clamp(max=1) / len(rows)  # 0/0: there
             weights *= 1 - steps.sum()
             weights[:-1] += steps

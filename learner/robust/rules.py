@@ -154,7 +154,7 @@ def _aggregating(settings: Robust) -> Rule:
         )
 
         def aggregate(rows: Tensor, round: int) -> Tensor:
-            return by_name(rows, round=round)
+            return by_name(rows, round=round, overwrite=True)
 
     def rule(own: Tensor, received: Tensor, weights: Sequence[float], round: int) -> Mixture:
         alone = mean(own, received, [0.0] * len(received), round)

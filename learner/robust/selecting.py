@@ -23,7 +23,7 @@ import torch
 from torch import Tensor
 
 from learner.errors import LearnerError
-from learner.robust.distances import admit, check_minority, gram, mean_of, squares_to
+from learner.robust.distances import admit, admit_by_norm, as_rows, check_minority, gram, mean_of
 from learner.robust.names import check_whole
 
 # Each search branches into f − 1 and at most f − 2: 2,200 sets for 16, and there are some dozens.
@@ -94,15 +94,15 @@ class MoNNA:
                 "job",
                 f"MoNNA: idx = {self.idx} must be below the number of vectors, {len(vectors)}",
             )
-        admitted = admit(vectors, self.f)
+        rows = as_rows(vectors)
+        admitted, distances = admit_by_norm(rows, self.f, rows[self.idx])
         if self.idx not in admitted.places:
             raise LearnerError(
                 "layout",
                 f"MoNNA: the trusted vector, idx = {self.idx}, is not finite: lower the learning "
                 "rate, or look for the step that made it NaN",
             )
-        own = admitted.places.index(self.idx)
-        return mean_of(nearest(squares_to(admitted.vectors, own), admitted.f), admitted.vectors)
+        return mean_of(nearest(distances, admitted.f), admitted.vectors)
 
 
 @dataclass(frozen=True)

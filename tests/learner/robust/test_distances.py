@@ -33,8 +33,8 @@ def test_the_gram_matrix_knows_distances_to_rows_and_to_their_combinations():
 @pytest.mark.usefixtures("_small_chunks")
 def test_distances_to_one_row_norms_and_projections():
     x, direction = rows(), torch.arange(11.0)
-    squares = (x.double() - x[2]).square().sum(1)
-    torch.testing.assert_close(distances.squares_to(x, 2), squares, rtol=1e-6, atol=0)
+    away = (x.double() - x[2]).norm(dim=1)
+    torch.testing.assert_close(distances.norms(x, x[2]), away, rtol=1e-6, atol=0)
     torch.testing.assert_close(distances.norms(x), x.double().norm(dim=1), rtol=1e-6, atol=0)
     torch.testing.assert_close(
         distances.projections(x, direction, 1), (x.double() - x[1]) @ direction.double()

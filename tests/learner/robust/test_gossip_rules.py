@@ -384,7 +384,7 @@ def test_where_a_rule_of_byzfls_has_too_few_one_stays_alone_and_says_so(liars, h
 
 @pytest.mark.parametrize("kind", ["job", "layout", "model"])
 def test_whatever_else_goes_wrong_in_a_rule_of_byzfls_is_raised(monkeypatch, kind):
-    def broken(rows, *, round):
+    def broken(rows, *, round, overwrite):
         raise LearnerError(kind, "broken")
 
     monkeypatch.setattr(rules, "robust_aggregator", lambda *how, f: broken)
