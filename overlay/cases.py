@@ -17,8 +17,12 @@ from collections.abc import Callable, Iterable
 
 from overlay.neighbourhood import Neighbourhood
 from overlay.profile import Profile
+from overlay.records import Vote
 from overlay.rumours import Rumours
 from overlay.suspicion import Suspicion
+
+# A member, and who voted for its death.
+Verdict = tuple[str, tuple[Vote, ...]]
 
 
 class Cases:
@@ -59,11 +63,11 @@ class Cases:
         for subject in self._open:
             self._weigh(subject)
 
-    def take_proven(self) -> list[str]:
+    def take_proven(self) -> list[Verdict]:
         """The members against whom the hard evidence is enough; their cases end."""
         return self._take(lambda case: case.is_proven)
 
-    def take_due(self, now: float) -> list[str]:
+    def take_due(self, now: float) -> list[Verdict]:
         """The members whose time to refute is over; their cases end."""
         return self._take(lambda case: case.told and now >= self._verdict_at(case))
 
@@ -95,18 +99,16 @@ class Cases:
         for case in self._open.values():
             case.since = now
 
-    def _take(self, is_ripe: Callable[[Suspicion], bool]) -> list[str]:
+    def _take(self, is_ripe: Callable[[Suspicion], bool]) -> list[Verdict]:
         ripe = [subject for subject, case in self._open.items() if is_ripe(case)]
-        for subject in ripe:
-            del self._open[subject]
-        return ripe
+        return [(subject, tuple(self._open.pop(subject).votes.values())) for subject in ripe]
 
     def _weigh(self, subject: str) -> None:
         """Count what the member's observers said, and how many of them are in no doubt."""
         case, observers = self._open[subject], self._graph.observers(subject)
         for evidence in self._rumours.about(subject):
             if evidence.observer in observers and evidence.incarnation >= case.incarnation:
-                case.add(evidence.observer, evidence.hard)
+                case.add(evidence.vote)
         # Whoever testifies is there: two that doubt each other do not clear the way for themselves.
         case.standing = sum(
             peer in case.votes or not self._rumours.is_doubted(peer) for peer in observers

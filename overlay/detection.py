@@ -11,6 +11,8 @@ proxy). What the observers conclude, a suspicion or a death, is a fate, and ever
 Rules kept here:
 - hard evidence by a quorum of observers is a verdict; a doubt that two share makes a suspect, with
   time to refute; what one observer alone finds lapses (`suspicion`);
+- a verdict carries the signed votes that it was made of, and is checked by whoever hears it
+  (`verdicts`);
 - evidence straight from a peer that does not observe the subject is not passed on;
 - an observer that runs late doubts itself first (`health`).
 
@@ -26,8 +28,9 @@ from overlay.cases import Cases
 from overlay.health import LocalHealth
 from overlay.knowledge import Knowledge
 from overlay.membership import Change
+from overlay.notary import Notary, Unsigned
 from overlay.profile import Profile
-from overlay.records import Fate, State
+from overlay.records import MAX_VOTES, Fate, State, Vote
 from overlay.rumours import Rumours
 from overlay.wire import Evidence
 
@@ -41,8 +44,10 @@ class Detector:
         profile: Profile,
         now: float,
         dispute: Callable[[Fate, float], bool] = lambda fate, now: False,
+        notary: Notary | None = None,
     ) -> None:
         """`dispute(fate, now)`: whether a member is linked here, and shall answer for itself."""
+        self._notary: Notary = notary or Unsigned(known.table.my_id)
         self._known = known
         self._dispute = dispute
         self._profile = profile
@@ -59,8 +64,9 @@ class Detector:
         """Say what this peer saw of a member, if it is one of its observers."""
         record = self._known.table.live_record(peer)
         if record is not None and peer in self._known.graph.watched:
-            mine = self._known.table.my_id
-            self.hear([Evidence(peer, record.incarnation, mine, hard)], "", now)
+            mine, incarnation = self._known.table.my_id, record.incarnation
+            signature = self._notary.testimony(peer, incarnation, hard)
+            self.hear([Evidence(peer, incarnation, mine, hard, signature)], "", now)
 
     def hear(self, testimonies: Iterable[Evidence], source: str, now: float) -> list[str]:
         """Take in testimonies; the members that this peer is thereby asked to look for, itself
@@ -168,12 +174,12 @@ class Detector:
         """Do what is due."""
         if not self._cases:
             return
-        for peer in self._cases.take_proven():
-            self._declare_dead(peer, now)
+        for peer, votes in self._cases.take_proven():
+            self._declare_dead(peer, votes, now)
         for peer, incarnation in self._cases.take_shared(now):
             self._known.judge([Fate(peer, incarnation, State.SUSPECT)], "", now)
-        for peer in self._cases.take_due(now):
-            self._declare_dead(peer, now)
+        for peer, votes in self._cases.take_due(now):
+            self._declare_dead(peer, votes, now)
         self._cases.drop_lapsed(now)
 
     @property
@@ -196,10 +202,10 @@ class Detector:
         self._cases.restart(now)
         self._tell_again(list(self._suspects), now)
 
-    def _declare_dead(self, peer: str, now: float) -> None:
+    def _declare_dead(self, peer: str, votes: tuple[Vote, ...], now: float) -> None:
         record, fate = self._known.table.live_record(peer), self._known.table.fate(peer)
         if record is not None:
             last = max(record.incarnation, fate.incarnation if fate is not None else 0)
-            verdict = Fate(peer, last, State.DEAD)
+            verdict = Fate(peer, last, State.DEAD, votes[:MAX_VOTES])
             if not self._dispute(verdict, now):
                 self._known.judge([verdict], "", now)

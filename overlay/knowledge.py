@@ -19,6 +19,7 @@ from overlay.neighbourhood import Neighbourhood
 from overlay.news import Outbox
 from overlay.profile import Profile
 from overlay.records import Fate, Member, Record, State
+from overlay.revocation import Revocation
 
 Listener = Callable[[list[Change], float], None]
 
@@ -78,6 +79,18 @@ class Knowledge:
         """Change one's own record, and tell everybody."""
         self._take(self.table.update_me(**changes), "", now)
 
+    def revoke(self, revocation: Revocation, source: str, now: float) -> bool:
+        """Somebody is out for good; whether that is news."""
+        if revocation.peer_id in self.table.revocations:
+            return False
+        change = self.table.revoke(revocation, now)
+        self.outbox.add_revocation(revocation, source)
+        if change is not None:
+            self._follow([change], now)
+        if revocation.peer_id == self.table.my_id:
+            self.report("network.revoked", self.table.my_id, reason=revocation.reason)
+        return True
+
     def leave(self, now: float) -> None:
         """Say goodbye for oneself."""
         self.outbox.add_fates([self.table.leave(now)], "")
@@ -121,4 +134,5 @@ _KINDS = {
     State.SUSPECT: "member.suspect",
     State.DEAD: "member.dead",
     State.LEFT: "member.left",
+    State.REVOKED: "member.revoked",
 }

@@ -46,12 +46,15 @@ from overlay.knowledge import Knowledge
 from overlay.links import Links, LinkState
 from overlay.membership import BUCKETS, Membership
 from overlay.neighbourhood import Neighbourhood
-from overlay.news import pages
+from overlay.news import pages, revocation_pages
+from overlay.notary import Notary
 from overlay.profile import Profile
-from overlay.records import Fate, Member, Record
+from overlay.records import Fate, Member, Record, State
+from overlay.revocation import Revocation
 from overlay.rings import Rings
 from overlay.topology import Choice
-from overlay.wire import Heartbeat, LinkMessage, News, SyncPage, SyncRequest
+from overlay.verdicts import Verdicts
+from overlay.wire import Heartbeat, LinkMessage, News, Revoked, SyncPage, SyncRequest
 
 # Links that the graph does not want, at a time: joiners that still learn who their neighbours are.
 # A joiner stays half a second; a hundred that come at once are let in within a few.
@@ -69,16 +72,19 @@ class OverlayMachine:
         profile: Profile,
         rng: random.Random,
         now: float,
+        notary: Notary | None = None,
         table: Membership | None = None,
         rings: Rings | None = None,
     ) -> None:
-        """`table` and `rings`: what a peer knows that starts in the midst of a simulation."""
-        self.table = table or Membership(me)
+        """`notary` signs what this peer says (default: nobody does); `table` and `rings`: what a
+        peer knows that starts in the midst of a simulation."""
+        self.table = table or Membership(me, notary=notary)
         self.graph = Neighbourhood(network_id, self.table, rings=rings)
         self.network_id = network_id
         self._profile = profile
         self._known = Knowledge(self.table, self.graph, profile)
-        self._detector = Detector(self._known, profile, now, self._dispute)
+        self._detector = Detector(self._known, profile, now, self._dispute, notary)
+        self._verdicts = Verdicts(self.graph.observers, 2 * profile.suspicion_longest_s)
         self._dialler = Dialler(self.table, profile, rng, now)
         self._founding = Founding(me.peer_id, profile.founding_s)
         self._links = Links(profile, self._detector.health)
@@ -157,6 +163,19 @@ class OverlayMachine:
         self._known.remember(members, now)
         self._wake_at = now
 
+    def revoke(self, revocation: Revocation, now: float, *, source: str = "") -> None:
+        """Somebody is out for good, as `source` (nobody: this peer) says. What follows comes out
+        of the next `handle`."""
+        if not self._known.revoke(revocation, source, now):
+            return
+        out = revocation.peer_id
+        if out == self.table.my_id:
+            for peer in list(self._links):
+                self._close(peer, "revoked", lost=False, now=now)
+        elif out in self._links:
+            self._send(out, Revoked((revocation,)))  # it shall know why
+            self._close(out, "revoked", lost=False, now=now)
+
     def adopt_network(self, network_id: str) -> None:
         """Belong to a network from now on; only a peer that knows nobody else may."""
         self.network_id = network_id
@@ -191,6 +210,8 @@ class OverlayMachine:
                 self._send_differing(peer, message)
             case SyncPage():
                 self._on_table(peer, message, now)
+            case Revoked():
+                self._on_revoked(peer, message, now)
             case _:
                 assert_never(message)
 
@@ -202,16 +223,22 @@ class OverlayMachine:
         for fate in news.fates:
             if held(fate.peer_id) == fate:
                 known.outbox.heard_too(fate, peer)
-            elif not self._dispute(fate, now):
+            else:
                 unheard.append(fate)
         if unheard:
-            known.judge(unheard, peer, now)
+            self._believe(self._verdicts.sift(unheard, now), peer, now)
             self._correct(peer, unheard)
         for subject in self._detector.hear(news.evidence, peer, now) if news.evidence else ():
             if subject == self.table.my_id:
                 self._answer(now)
             else:
                 self._links.ask(subject, now)
+
+    def _believe(self, fates: list[Fate], source: str, now: float) -> None:
+        """These things befell members, unless they are linked here and may still answer."""
+        undisputed = [fate for fate in fates if not self._dispute(fate, now)]
+        if undisputed:
+            self._known.judge(undisputed, source, now)
 
     def _correct(self, peer: str, fates: list[Fate]) -> None:
         """Whoever tells of an earlier life has missed that the member rose above it."""
@@ -239,7 +266,11 @@ class OverlayMachine:
         for record in page.records:
             self._known.learn(record, peer, now)
         weighed = [self._detector.weigh_old_word(fate, now) for fate in page.fates]
-        self._known.judge([f for f in weighed if not self._dispute(f, now)], peer, now)
+        self._believe(weighed, peer, now)
+
+    def _on_revoked(self, peer: str, message: Revoked, now: float) -> None:
+        for revocation in message.revocations:
+            self.revoke(revocation, now, source=peer)
 
     def _on_link_up(self, event: LinkUp, now: float) -> None:
         peer = event.record.peer_id
@@ -328,7 +359,9 @@ class OverlayMachine:
         members = self.table.parts(parts)
         records = [member.record for member in members if member.is_live or is_newcomer]
         held = (self.table.fate(member.record.peer_id) for member in members)
-        fates = [fate for fate in held if fate is not None]
+        fates = [f for f in held if f is not None and f.state is not State.REVOKED]
+        for out in revocation_pages(self.table.revocations.by_peer.values()):
+            self._send(peer, out)
         for page in pages(records, fates):
             self._send(peer, SyncPage(page.records, page.fates))
 
@@ -354,6 +387,8 @@ class OverlayMachine:
         if now >= self._heartbeat_at:
             self._heartbeat_at, self._beaten_at = now + self._profile.heartbeat_s, now
             self._known.forget(now)
+            if self._verdicts:
+                self._believe(self._verdicts.review(now), "", now)
             self._detector.beat(now)
             self._links.look_again()  # a calmer peer is less patient
             beat = Heartbeat(self.table.digest)
@@ -364,6 +399,8 @@ class OverlayMachine:
                 self._on_silence(peer, now)
 
     def _flush(self, now: float) -> None:
+        if self._verdicts:
+            self._believe(self._verdicts.review(now), "", now)
         for peer, news in self._known.outbox.flush(self._links, now):
             self._send(peer, news)
         self._detector.review(now)

@@ -3,9 +3,10 @@
 Rules kept here:
 - `merge` takes any record, `judge` any fate; both say what changed, or that it was no news;
 - a grave word about oneself is answered by a higher incarnation (refutation), unless one left;
-- the digest covers live members only: peers may forget a dead one at different times;
+- the digest covers live members and revocations: peers may forget a dead one at different times;
 - the table is compared in `BUCKETS` parts by peer id, so that a repair sends what differs and not
   everything (anti-entropy: Demers et al., PODC 1987, section 1.3);
+- a revoked member is out: nothing that it says, or is said of it, brings it back;
 - a dead or left member is remembered for `FORGET_S`, to be re-dialled and not to be resurrected.
 """
 
@@ -17,7 +18,9 @@ import hashlib
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from overlay.notary import Notary, Unsigned
 from overlay.records import Fate, Member, Record, State
+from overlay.revocation import Revocation, Revocations
 
 # The time for which partitions heal (docs: 24 h); afterwards only seeds find the other half.
 FORGET_S = 24 * 3600.0
@@ -60,7 +63,9 @@ _LIVE = (State.ALIVE, State.SUSPECT)
 class Membership:
     """All records by peer id, this peer's own among them, and the fates of those not alive."""
 
-    def __init__(self, me: Record) -> None:
+    def __init__(self, me: Record, *, notary: Notary | None = None) -> None:
+        self._notary: Notary = notary or Unsigned(me.peer_id)
+        me = self._notary.record(me)
         self._records: dict[str, Record] = {me.peer_id: me}
         self._fates: dict[str, Fate] = {}
         self._since: dict[str, float] = {}  # when those who are gone went
@@ -68,6 +73,7 @@ class Membership:
         self._digests = [0] * BUCKETS
         self._digest = 0
         self._shared = False
+        self._revocations = Revocations()
         self.version = 0  # grows with every change
         self._toggle(me)
         self.my_id = me.peer_id
@@ -78,7 +84,7 @@ class Membership:
         twin = Membership(self._records[my_id])
         twin._records, twin._fates = self._records, dict(self._fates)
         twin._since, twin._digests = dict(self._since), list(self._digests)
-        twin._digest = self._digest
+        twin._digest, twin._revocations = self._digest, self._revocations
         twin._shared = self._shared = True
         return twin
 
@@ -90,8 +96,13 @@ class Membership:
         return self._records[self.my_id]
 
     @property
+    def revocations(self) -> Revocations:
+        """Who is out for good; to be read only."""
+        return self._revocations
+
+    @property
     def has_left(self) -> bool:
-        """Whether this peer said goodbye."""
+        """Whether this peer said goodbye, or was revoked."""
         return self.my_id in self._fates
 
     @property
@@ -183,11 +194,18 @@ class Membership:
 
     # What is told.
 
+    def would_learn(self, record: Record) -> bool:
+        """Whether a record may be news to this table (its owner's word about this peer is)."""
+        held = self._records.get(record.peer_id)
+        if record.peer_id == self.my_id:
+            return held != record
+        return held is None or record.incarnation > held.incarnation
+
     def merge(self, record: Record, now: float) -> Change | None:
         """Take in a record; None when it is no news."""
         peer = record.peer_id
         held = self._records.get(peer)
-        if held is record:
+        if held is record or peer in self._revocations:
             return None
         if peer == self.my_id:
             return self._rise_above(record.incarnation) if self._is_doubted(record) else None
@@ -215,6 +233,8 @@ class Membership:
         record = self._records.get(peer)
         if record is None or not record.incarnation <= fate.incarnation < MAX_HEARD_INCARNATION:
             return None
+        if fate.state is State.REVOKED or peer in self._revocations:
+            return None  # for `revoke` alone to say
         if peer == self.my_id:
             return None if self.has_left else self._rise_above(fate.incarnation)
         held = self._fates.get(peer)
@@ -237,7 +257,7 @@ class Membership:
         plain death of somebody who was alive until now, takes the short way."""
         records, held, since, changes = self._records, self._fates, self._since, []
         for fate in fates:
-            peer, incarnation, state = fate
+            peer, incarnation, state, _ = fate
             record = records.get(peer)
             if (
                 record is not None
@@ -245,6 +265,7 @@ class Membership:
                 and state is State.DEAD
                 and peer not in held
                 and peer != self.my_id
+                and peer not in self._revocations
             ):
                 held[peer], since[peer] = fate, now
                 self.version += 1
@@ -254,13 +275,31 @@ class Membership:
                 changes.append(change)
         return changes
 
+    def revoke(self, revocation: Revocation, now: float) -> Change | None:
+        """Somebody is out for good; None when it is no news, or nobody knows the member here."""
+        peer = revocation.peer_id
+        if not self._revocations.add(revocation):
+            return None
+        self.version += 1
+        self._toggle_word(f"revoked/{peer}", part_of(peer))
+        record = self._records.get(peer)
+        if record is None:
+            return None
+        before = self._state_of(peer)
+        if self._since.pop(peer, None) is None:
+            self._toggle(record)
+        self._fates[peer] = Fate(peer, record.incarnation, State.REVOKED)
+        self._since[peer] = now
+        return Change(record, State.REVOKED, before)
+
     def update_me(self, **changes: Any) -> Change:
         """Change one's own record, under the next incarnation."""
         return self._renew(self.me.incarnation + 1, **changes)
 
     def leave(self, now: float) -> Fate:
         """This peer goes; what it says of itself in parting."""
-        fate = Fate(self.my_id, self.me.incarnation, State.LEFT)
+        incarnation = self.me.incarnation
+        fate = Fate(self.my_id, incarnation, State.LEFT, self._notary.goodbye(incarnation))
         self._fates[self.my_id] = fate
         self._since[self.my_id] = now
         self._toggle(self.me)
@@ -302,7 +341,8 @@ class Membership:
 
     def _renew(self, incarnation: int, **changes: Any) -> Change:
         self._toggle(self.me)
-        me = dataclasses.replace(self.me, incarnation=incarnation, **changes)
+        changed = dataclasses.replace(self.me, incarnation=incarnation, **changes)
+        me = self._notary.record(changed)
         self._own_records()[self.my_id] = me
         self._toggle(me)
         return Change(me, State.ALIVE, State.ALIVE)
@@ -317,6 +357,11 @@ class Membership:
     def _toggle(self, record: Record) -> None:
         """Put a live member into the digests, or take it out."""
         part, fingerprint = _fingerprint(record.peer_id, record.incarnation)
+        self._digests[part] ^= fingerprint
+        self._digest ^= fingerprint
+
+    def _toggle_word(self, word: str, part: int) -> None:
+        fingerprint = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest())
         self._digests[part] ^= fingerprint
         self._digest ^= fingerprint
 

@@ -14,19 +14,24 @@ Rules kept here:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 from overlay.records import Fate, Record
-from overlay.wire import MAX_CONTROL_BYTES, Evidence, News
+from overlay.revocation import Revocation
+from overlay.wire import MAX_CONTROL_BYTES, Evidence, News, Revoked
 
-# Fates and testimonies a message: together at most 25 KB at their field limits.
+T = TypeVar("T")
+
+# Fates, testimonies and records a message, and what each kind may measure: three quarters of
+# MAX_CONTROL_BYTES together. A signed record has about 700 bytes, a testimony 180.
 ITEMS_PER_PAGE = 128
-# Records a message, and what they may measure: the rest of MAX_CONTROL_BYTES is for the above.
 RECORDS_PER_PAGE = 128
-RECORDS_BYTES = MAX_CONTROL_BYTES // 2
-
+KIND_BYTES = MAX_CONTROL_BYTES // 4
 
 PATIENCE = 4
+# Of a vote, and of a testimony, which names its subject too.
+VOTE_BYTES, EVIDENCE_BYTES = 136, 190
 
 
 class Outbox:
@@ -41,10 +46,12 @@ class Outbox:
         self._sources: dict[str, tuple[str, ...]] = {}
         # With the link that it came from.
         self._evidence: list[tuple[list[Evidence], str]] = []
+        self._revocations: list[tuple[Revocation, str]] = []
 
     def due_at(self) -> float:
         """When the next flush is due; infinity if there is nothing to say."""
-        return self._flush_at if self._sources or self._evidence else math.inf
+        waits = self._sources or self._evidence or self._revocations
+        return self._flush_at if waits else math.inf
 
     def add_record(self, record: Record, source: str) -> None:
         """A member says something new of itself."""
@@ -69,6 +76,10 @@ class Outbox:
         """Observers testified."""
         self._evidence.append((evidence, source))
 
+    def add_revocation(self, revocation: Revocation, source: str) -> None:
+        """Somebody was revoked."""
+        self._revocations.append((revocation, source))
+
     def heard_too(self, fate: Fate, source: str) -> None:
         """`source` told a fate as well: it need not hear it from us."""
         peer = fate.peer_id
@@ -76,16 +87,19 @@ class Outbox:
         if held is not None and peer not in self._records and (held is fate or held == fate):
             self._sources[peer] += (source,)
 
-    def flush(self, links: Iterable[str], now: float) -> list[tuple[str, News]]:
+    def flush(self, links: Iterable[str], now: float) -> list[tuple[str, News | Revoked]]:
         """Everything that waits, a message or more for each link."""
         evidence = [(self._unsettled(told), source) for told, source in self._evidence]
-        messages = []
+        messages: list[tuple[str, News | Revoked]] = []
         for link in links:
+            out = [r for r, source in self._revocations if source != link]
+            messages += [(link, page) for page in revocation_pages(out)]
             told = [e for batch, source in evidence if source != link for e in batch]
             messages += [(link, page) for page in self._pages_for(link, told)]
         size = len(self._sources) + sum(len(told) for told, _ in evidence)
         self._flush_at = now + self._interval_s * min(PATIENCE, 1 + size / ITEMS_PER_PAGE)
         self._records, self._fates, self._sources, self._evidence = {}, {}, {}, []
+        self._revocations = []
         return messages
 
     def _unsettled(self, evidence: list[Evidence]) -> list[Evidence]:
@@ -107,27 +121,31 @@ def pages(
 ) -> list[News]:
     """News cut into messages that fit a control link; records come before fates about them."""
     result = []
-    cut = _record_pages(records)
-    while cut or fates or evidence:
+    cut = _cut(records, record_bytes, RECORDS_PER_PAGE, 2 * KIND_BYTES)
+    told = _cut(fates, fate_bytes, ITEMS_PER_PAGE)
+    seen = _cut(evidence, lambda _: EVIDENCE_BYTES, ITEMS_PER_PAGE)
+    while cut or told or seen:
         page = cut.pop(0) if cut else ()
         if cut:  # the last page of records has room for other things
             result.append(News(page, (), ()))
             continue
-        result.append(News(page, tuple(fates[:ITEMS_PER_PAGE]), tuple(evidence[:ITEMS_PER_PAGE])))
-        fates, evidence = fates[ITEMS_PER_PAGE:], evidence[ITEMS_PER_PAGE:]
+        result.append(News(page, told.pop(0) if told else (), seen.pop(0) if seen else ()))
     return result
 
 
-def _record_pages(records: Sequence[Record]) -> list[tuple[Record, ...]]:
-    result: list[tuple[Record, ...]] = []
-    page: list[Record] = []
+def _cut(
+    items: Sequence[T], size_of: Callable[[T], int], most: int, most_bytes: int = KIND_BYTES
+) -> list[tuple[T, ...]]:
+    """The items in pages of at most `most`, and of so many bytes."""
+    result: list[tuple[T, ...]] = []
+    page: list[T] = []
     size = 0
-    for record in records:
-        cost = record_bytes(record)
-        if page and (len(page) == RECORDS_PER_PAGE or size + cost > RECORDS_BYTES):
+    for item in items:
+        cost = size_of(item)
+        if page and (len(page) == most or size + cost > most_bytes):
             result.append(tuple(page))
             page, size = [], 0
-        page.append(record)
+        page.append(item)
         size += cost
     return [*result, tuple(page)] if page else result
 
@@ -135,4 +153,21 @@ def _record_pages(records: Sequence[Record]) -> list[tuple[Record, ...]]:
 def record_bytes(record: Record) -> int:
     """What a record measures on the wire, a few bytes more at most."""
     addresses = sum(len(address.encode()) + 3 for address in record.addresses)
-    return len(record.peer_id) + len(record.name.encode()) + addresses + 24
+    proof = sum(len(one) + 3 for one in record.chain) + len(record.signature) + 3
+    return len(record.peer_id) + len(record.name.encode()) + addresses + proof + 24
+
+
+def fate_bytes(fate: Fate) -> int:
+    """The same of a fate."""
+    return len(fate.peer_id) + 24 + VOTE_BYTES * len(fate.votes)
+
+
+def revocation_pages(revocations: Iterable[Revocation]) -> list[Revoked]:
+    """Revocations cut into messages that fit a control link."""
+    found = _cut(list(revocations), _revocation_bytes, ITEMS_PER_PAGE, 2 * KIND_BYTES)
+    return [Revoked(page) for page in found]
+
+
+def _revocation_bytes(revocation: Revocation) -> int:
+    proof = sum(len(one) + 3 for one in revocation.chain) + len(revocation.signature)
+    return len(revocation.peer_id) + len(revocation.reason.encode()) + proof + 24

@@ -1,8 +1,8 @@
 """From evidence to a verdict. Arithmetic and a small record per suspect; no I/O, no clock.
 
 Rules kept here:
-- only the observers that the member table designates count, each once: one liar kills nobody in
-  its own name (in others' it can, until testimony is signed, for as long as a refutation takes);
+- only the observers that the member table designates count, each once, and each signs for itself:
+  one liar kills nobody;
 - hard evidence (a link was reset and the re-dial was refused: no process listens there any more)
   from a quorum of observers is a verdict at once;
 - a doubt that a second observer shares makes the member suspect, and starts a timer that shrinks as
@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+
+from overlay.records import Vote
 
 # Three agreeing observers outnumber liars that hold less than a third of degree 6.
 MAX_QUORUM = 3
@@ -41,7 +43,7 @@ def timeout_s(confirmations: int, *, wanted: int, shortest_s: float, longest_s: 
 
 @dataclass(slots=True)
 class Suspicion:
-    """The case against one member at one incarnation: who says so (True: hard evidence).
+    """The case against one member at one incarnation: who says so.
 
     `since`: when it began, or when the member was called suspect (`told`). `standing`: how many of
     its observers are in no doubt themselves.
@@ -51,27 +53,32 @@ class Suspicion:
     since: float
     told: bool = False
     standing: int = 1
-    votes: dict[str, bool] = field(default_factory=dict)
+    votes: dict[str, Vote] = field(default_factory=dict)
 
-    def add(self, observer: str, hard: bool) -> bool:
+    def add(self, vote: Vote) -> bool:
         """Count a vote; False when it is no news (a hard vote upgrades a soft one)."""
-        held = self.votes.get(observer)
-        if held is not None and (held or not hard):
+        held = self.votes.get(vote.observer)
+        if held is not None and (held.hard or not vote.hard):
             return False
-        self.votes[observer] = hard
+        self.votes[vote.observer] = vote
         return True
 
     @property
     def is_proven(self) -> bool:
         """Whether enough observers found nobody listening."""
-        return sum(self.votes.values()) >= quorum(self.standing)
+        return self._hard_votes >= quorum(self.standing)
 
     def shared_at(self, *, hard_wait_s: float) -> float:
         """From when on it is more than one observer's own trouble (or there is no other to ask);
         infinity if it is not. While only hard evidence came in, its quorum is waited for."""
         if len(self.votes) < min(SHARED, self.standing):
             return math.inf
-        return self.since + (hard_wait_s if all(self.votes.values()) else 0.0)
+        all_hard = self._hard_votes == len(self.votes)
+        return self.since + (hard_wait_s if all_hard else 0.0)
+
+    @property
+    def _hard_votes(self) -> int:
+        return sum(vote.hard for vote in self.votes.values())
 
     def tell(self, now: float) -> None:
         """The member is called suspect from now on: its time to refute begins."""

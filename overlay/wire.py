@@ -14,12 +14,14 @@ from overlay.codec import Codec
 from overlay.founding import Candidacy
 from overlay.identity import is_id
 from overlay.membership import BUCKETS
-from overlay.records import MAX_INCARNATION, Fate, Record
+from overlay.records import MAX_INCARNATION, SIGNATURE_BYTES, Fate, Record, Vote
+from overlay.revocation import Revocation
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 SUBPROTOCOL = "gossipd.1"
 CONTROL_PATH = "/control"
 DATA_PATH = "/data"
+ENROL_PATH = "/enrol"
 MAX_CONTROL_BYTES = 64 * 1024
 # Larger chunks gain nothing on a loopback measurement and delay a cancelled transfer's end.
 CHUNK_BYTES = 256 * 1024
@@ -65,7 +67,8 @@ class Welcome:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """No link, and why: `kind` is stable (network, version, duplicate, self, homeless, busy).
+    """No link, and why: `kind` is stable (network, version, duplicate, self, homeless, busy,
+    identity, revoked, expired).
     A homeless peer says its `candidacy`."""
 
     kind: str
@@ -91,6 +94,7 @@ class _Evidence(NamedTuple):
     incarnation: int
     observer: str
     hard: bool
+    signature: bytes
 
 
 class Evidence(_Evidence):
@@ -98,12 +102,21 @@ class Evidence(_Evidence):
 
     __slots__ = ()
 
-    def __new__(cls, subject: str, incarnation: int, observer: str, hard: bool) -> Evidence:
+    def __new__(
+        cls, subject: str, incarnation: int, observer: str, hard: bool, signature: bytes = b""
+    ) -> Evidence:
         if not is_id(subject) or not is_id(observer):
             raise ValueError("peer id of the wrong form")
         if not 0 <= incarnation < MAX_INCARNATION:
             raise ValueError("number out of range")
-        return super().__new__(cls, subject, incarnation, observer, hard)
+        if len(signature) not in (0, SIGNATURE_BYTES):
+            raise ValueError("signature of the wrong form")
+        return super().__new__(cls, subject, incarnation, observer, hard, signature)
+
+    @property
+    def vote(self) -> Vote:
+        """The same, where it is said whom it is about."""
+        return Vote(self.observer, self.incarnation, self.hard, self.signature)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +149,13 @@ class SyncPage:
 
     records: tuple[Record, ...]
     fates: tuple[Fate, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """These are out for good."""
+
+    revocations: tuple[Revocation, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,8 +258,8 @@ class Finish:
     request: int
 
 
-ControlMessage = Hello | Welcome | Refuse | Heartbeat | News | SyncRequest | SyncPage | Note
-LinkMessage = Heartbeat | News | SyncRequest | SyncPage
+LinkMessage = Heartbeat | News | SyncRequest | SyncPage | Revoked
+ControlMessage = Hello | Welcome | Refuse | LinkMessage | Note
 DataMessage = Want | Offer | Decline | Accept | Chunk | Again | Finish
 
 CONTROL = Codec(
@@ -251,6 +271,7 @@ CONTROL = Codec(
         "news": News,
         "sync?": SyncRequest,
         "sync": SyncPage,
+        "revoked": Revoked,
         "note": Note,
     },
     max_bytes=MAX_CONTROL_BYTES,

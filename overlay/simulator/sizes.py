@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from overlay.records import Fate, Record
-from overlay.wire import Heartbeat, LinkMessage, News, SyncPage, SyncRequest
+from overlay.records import Fate, Record, Vote
+from overlay.wire import CONTROL, Heartbeat, LinkMessage, News, Revoked, SyncPage, SyncRequest
 
 _HEARTBEAT_BASE = 4  # array, tag "hb"
 _ID = 54  # a text of 52 letters
@@ -22,6 +22,7 @@ def message_bytes(message: LinkMessage) -> int:
             + sum(map(_record, message.records))
             + _fates(message.fates)
             + (2 + 2 * _ID) * len(message.evidence)
+            + sum(_binary(evidence.signature) for evidence in message.evidence)
             + _integers([evidence.incarnation for evidence in message.evidence])
         )
     if type(message) is SyncPage:
@@ -31,19 +32,32 @@ def message_bytes(message: LinkMessage) -> int:
             + sum(map(_record, message.records))
             + _fates(message.fates)
         )
+    if type(message) is Revoked:
+        return len(CONTROL.encode(message))
     assert type(message) is SyncRequest
     return 7 + _array(len(message.digests)) + sum(map(_integer, message.digests))
 
 
 def _fates(fates: Sequence[Fate]) -> int:
     states = sum(map(len, [fate.state for fate in fates]))
-    return (2 + _ID) * len(fates) + states + _integers([fate.incarnation for fate in fates])
+    votes = sum(_array(len(fate.votes)) + sum(map(_vote, fate.votes)) for fate in fates)
+    incarnations = _integers([fate.incarnation for fate in fates])
+    return (2 + _ID) * len(fates) + states + incarnations + votes
+
+
+def _vote(vote: Vote) -> int:
+    return 2 + _ID + _integer(vote.incarnation) + _binary(vote.signature)
+
+
+def _binary(data: bytes) -> int:
+    return len(data) + (2 if len(data) < 256 else 3)
 
 
 def _record(record: Record) -> int:
     addresses = _array(len(record.addresses)) + sum(map(_text, record.addresses))
     numbers = _integer(record.incarnation) + _integer(record.part)
-    return 2 + _ID + _text(record.name) + addresses + numbers
+    proof = _array(len(record.chain)) + sum(map(_binary, record.chain)) + _binary(record.signature)
+    return 2 + _ID + _text(record.name) + addresses + numbers + proof
 
 
 def _array(length: int) -> int:

@@ -1,0 +1,114 @@
+"""Revocations: a member is out for good, and whoever says so may say so.
+
+Rules kept here:
+- the authority revokes anybody, an issuer plain members, and everybody itself (when it gives up a
+  key);
+- a revocation is never taken back: who comes again comes with a new key and a new invitation;
+- with an issuer go those whom it certified and who were not known before: nobody can tell whether
+  their certificates were made after the revocation. Those who are known stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from overlay.certificates import BadCertificate, Certified, Chain, check_chain
+from overlay.identity import is_id
+from overlay.keys import is_signed
+from overlay.records import MAX_CHAIN, SIGNATURE_BYTES
+
+MAX_REASON = 200
+# Never forgotten, so bounded: ten thousand are 10 MB.
+MAX_REVOCATIONS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """`peer_id` is out since `at` (Unix seconds). `chain` is that of the member who says so, and
+    empty when the network's authority does."""
+
+    peer_id: str
+    at: int
+    reason: str
+    chain: Chain
+    signature: bytes
+
+    def __post_init__(self) -> None:
+        if not is_id(self.peer_id):
+            raise ValueError("peer id of the wrong form")
+        if not 0 <= self.at < 2**53 or len(self.chain) > MAX_CHAIN:
+            raise ValueError("number out of range")
+        if len(self.reason) > MAX_REASON or not self.reason.isprintable():
+            raise ValueError("reason too long or not printable")
+        if len(self.signature) != SIGNATURE_BYTES:
+            raise ValueError("signature of the wrong form")
+
+    @property
+    def words(self) -> tuple[object, ...]:
+        """What is signed."""
+        return (self.peer_id, self.at, self.reason)
+
+
+PURPOSE = "revocation"
+
+
+class Revocations:
+    """Those known here, by peer id."""
+
+    def __init__(self, known: Iterable[Revocation] = ()) -> None:
+        self._by_peer: dict[str, Revocation] = {}
+        self.version = 0  # grows with every change
+        for revocation in known:
+            self.add(revocation)
+
+    def __contains__(self, peer: object) -> bool:
+        return peer in self._by_peer
+
+    def __len__(self) -> int:
+        return len(self._by_peer)
+
+    @property
+    def by_peer(self) -> Mapping[str, Revocation]:
+        """All of them, in the order in which they were learnt."""
+        return self._by_peer
+
+    def add(self, revocation: Revocation) -> bool:
+        """Take one in; False when it is no news, or one too many."""
+        if revocation.peer_id in self._by_peer or len(self._by_peer) >= MAX_REVOCATIONS:
+            return False
+        self._by_peer[revocation.peer_id] = revocation
+        self.version += 1
+        return True
+
+    def against(self, certified: Certified, *, known: bool) -> Revocation | None:
+        """What keeps somebody out: their own revocation or, for a stranger, their issuer's."""
+        own = self._by_peer.get(certified.peer_id)
+        if own is not None or known:
+            return own
+        return next((self._by_peer[i] for i in certified.issuers if i in self._by_peer), None)
+
+
+def is_authorised(
+    revocation: Revocation,
+    *,
+    authority: bytes,
+    authority_key: bytes,
+    network: str,
+    subject: Certified | None,
+    now: float,
+) -> bool:
+    """Whether its author may revoke its subject (None: nobody knows the subject's role here)."""
+    key = authority_key
+    if revocation.chain:
+        try:
+            # Its author may have been gone for long: what counts is who it was.
+            author = check_chain(revocation.chain, authority, min(now, float(revocation.at)))
+        except BadCertificate:
+            return False
+        is_own = author.peer_id == revocation.peer_id
+        over = subject is not None and subject.role != "member"
+        if not is_own and (author.role == "member" or over):
+            return False
+        key = author.public_key
+    return is_signed(key, revocation.signature, PURPOSE, network, revocation.words)
