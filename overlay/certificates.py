@@ -194,7 +194,7 @@ def _read(parsed: tuple[x509.Certificate, ...]) -> Certified:
     return Certified(
         key_id(key),
         public_bytes(key),
-        cast("Role", roles[0]),
+        role,
         max(one.not_valid_before_utc.timestamp() for one in parsed),
         min(one.not_valid_after_utc.timestamp() for one in parsed),
         tuple(issuers),
