@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
+from overlay.certificates import read_chain
 from overlay.identity import short
 from overlay.membership import Membership
 from overlay.notary import Forged, Notary
@@ -55,7 +56,18 @@ class _Known:
 
 
 def _records(records: tuple[Record, ...], notary: Notary, table: Membership) -> tuple[Record, ...]:
-    return tuple(r for r in records if table.would_learn(r) and notary.knows(r))
+    return tuple(
+        record
+        for record in records
+        if table.would_learn(record) and notary.knows(record) and not _is_out(record, table)
+    )
+
+
+def _is_out(record: Record, table: Membership) -> bool:
+    """Whether it is a stranger whose issuer was revoked (`revocation`)."""
+    if not record.chain or not table.revocations or table.get(record.peer_id) is not None:
+        return False
+    return table.revocations.against(read_chain(record.chain), known=False) is not None
 
 
 def _fates(fates: tuple[Fate, ...], notary: Notary, known: _Known) -> tuple[Fate, ...]:

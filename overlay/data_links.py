@@ -26,7 +26,7 @@ log = logging.getLogger("gossipd.overlay")
 
 RETRY_S = 0.5
 
-Connect = Callable[[str, str, int], AbstractAsyncContextManager[WebSocket]]
+Connect = Callable[[str, str, int], AbstractAsyncContextManager[tuple[WebSocket, str]]]
 
 
 class DataLinks:
@@ -51,7 +51,10 @@ class DataLinks:
         while True:
             try:
                 with trio.fail_after(self._dial_timeout_s) as scope:
-                    async with self._connect(address, DATA_PATH, MAX_DATA_BYTES) as socket:
+                    async with self._connect(address, DATA_PATH, MAX_DATA_BYTES) as opened:
+                        socket, proven = opened
+                        if proven and proven != link.peer:
+                            raise HandshakeFailed("another peer answers")
                         await socket.send(DATA.encode(DataHello(link.link_id)))
                         if not isinstance(DATA.decode(await socket.receive()), DataWelcome):
                             raise HandshakeFailed("answered out of turn")

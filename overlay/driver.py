@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import trio
 
 from overlay.codec import WireError
+from overlay.credence import believed
 from overlay.data_links import DataLinks
 from overlay.effects import (
     CloseLink,
@@ -36,12 +37,21 @@ from overlay.effects import (
     Send,
     Wake,
 )
-from overlay.greeting import Declined, make_hello, other_network, read_answer, refusal
-from overlay.identity import new_id, short
+from overlay.greeting import (
+    Declined,
+    check_author,
+    make_hello,
+    other_network,
+    read_answer,
+    refusal,
+)
+from overlay.identity import is_id, new_id, short
 from overlay.link import Link
 from overlay.machine import OverlayMachine
+from overlay.notary import Forged, Notary, Unsigned
 from overlay.profile import Profile
 from overlay.records import Member, Record
+from overlay.revocation import Revocation
 from overlay.topology import Choice
 from overlay.traffic import Meter, Traffic
 from overlay.transfer import Blob, FetchFailed
@@ -50,8 +60,10 @@ from overlay.transport import (
     ConnectionLost,
     DialRefused,
     HandshakeFailed,
+    Line,
     Network,
     WebSocket,
+    host_of,
     open_client,
     open_server,
     open_unwrapping_nursery,
@@ -62,6 +74,7 @@ from overlay.wire import (
     CONTROL_PATH,
     DATA,
     DATA_PATH,
+    ENROL_PATH,
     MAX_CONTROL_BYTES,
     MAX_DATA_BYTES,
     DataHello,
@@ -100,6 +113,9 @@ class Listener(Protocol):
     async def provide(self, peer: str, want: Want) -> Blob:
         """The blob a neighbour wants. Raises FetchFailed with the reason."""
 
+    async def enrol(self, socket: WebSocket, line: Line) -> None:
+        """Serve somebody who wants a certificate (`enrolment`)."""
+
 
 class JoinFailed(Exception):
     """A join came to nothing now; `kind` is refused, unreachable or declined."""
@@ -120,8 +136,10 @@ class Overlay:
         listener: Listener,
         nursery: trio.Nursery,
         may_adopt: Callable[[], bool],
+        notary: Notary,
     ) -> None:
         self.machine = machine
+        self._notary = notary
         self.address = ""
         self._network = network
         self._profile = profile
@@ -191,6 +209,11 @@ class Overlay:
             for link in links:
                 await link.ended.wait()
 
+    def revoke(self, revocation: Revocation) -> None:
+        """A member is out for good: drop its links, and tell everybody."""
+        self.machine.revoke(revocation, trio.current_time())
+        self.step(Wake())
+
     def set_topology(self, choice: Choice) -> None:
         """Use the job's mixing graph."""
         self._perform(self.machine.set_topology(choice, trio.current_time()))
@@ -249,8 +272,7 @@ class Overlay:
                 reason = str(error)
             except Declined as error:
                 outcome, reason = "declined", str(error)
-                if error.candidacy is not None:
-                    self.step(MetHomeless(error.candidacy, dial.target))
+                self._take_refusal(error.answer, dial.target)
                 break
             except (OSError, ValueError, HandshakeFailed, ConnectionLost) as error:
                 outcome, reason = "unreachable", str(error)
@@ -265,8 +287,10 @@ class Overlay:
         """Dial, greet, and hold the link until it ends. Raises why there was no link."""
         with trio.CancelScope() as scope:
             scope.deadline = trio.current_time() + dial.timeout_s
-            async with self._connect(address, CONTROL_PATH, MAX_CONTROL_BYTES) as socket:
-                welcome, link_id = await self._greet(socket)
+            async with self._connect(address, CONTROL_PATH, MAX_CONTROL_BYTES) as (socket, proven):
+                if proven and is_id(dial.target) and proven != dial.target:
+                    raise HandshakeFailed(f"{short(proven)} answers there, another peer")
+                welcome, link_id = await self._greet(socket, proven)
                 scope.deadline = float("inf")
                 peer = welcome.record.peer_id
                 link = Link(peer, welcome.instance, link_id, True, trio.current_time(), socket)
@@ -278,15 +302,26 @@ class Overlay:
     @asynccontextmanager
     async def _connect(
         self, address: str, path: str, max_message_bytes: int
-    ) -> AsyncIterator[WebSocket]:
-        stream = await self._network.connect(address)
-        host = address.removeprefix("ws://")
+    ) -> AsyncIterator[tuple[WebSocket, str]]:
+        """A websocket, and the id that the other end proved."""
+        line = await self._network.connect(address)
         async with open_client(
-            stream, host=host, path=path, max_message_bytes=max_message_bytes
+            line.stream, host=host_of(address), path=path, max_message_bytes=max_message_bytes
         ) as socket:
-            yield socket
+            yield socket, line.peer_id
 
-    async def _greet(self, socket: WebSocket) -> tuple[Welcome, bytes]:
+    def _take_refusal(self, answer: Refuse, target: str) -> None:
+        if answer.candidacy is not None:
+            self.step(MetHomeless(answer.candidacy, target))
+        out = answer.revocation
+        if out is not None and out.peer_id == self.my_id:
+            mine = self.machine.table.me
+            if out.peer_id not in self.machine.table.revocations and self._notary.may_revoke(
+                out, mine
+            ):
+                self.revoke(out)
+
+    async def _greet(self, socket: WebSocket, proven: str) -> tuple[Welcome, bytes]:
         machine, link_id = self.machine, secrets.token_bytes(16)
         adopting = not machine.network_id or self._may_adopt()
         hello = make_hello(
@@ -302,10 +337,13 @@ class Overlay:
             answer = read_answer(await socket.receive(), machine)
         finally:
             self._adopting -= adopting
+        if (no := check_author(answer.record, proven, self._notary)) is not None:
+            raise Declined(no)
         if adopting and (not machine.network_id or self._may_adopt()):
             self._adopt(answer.network)
         elif answer.network != machine.network_id:
-            raise Declined("network", other_network(answer.network, machine.network_id))
+            words = other_network(answer.network, machine.network_id)
+            raise Declined(Refuse("network", words))
         return answer, link_id
 
     def _adopt(self, network_id: str) -> None:
@@ -343,26 +381,39 @@ class Overlay:
         try:
             with trio.CancelScope() as scope:
                 scope.deadline = trio.current_time() + HANDSHAKE_S
+                line = await self._network.welcome(stream)
                 async with open_server(
-                    stream, paths=(CONTROL_PATH, DATA_PATH), max_message_bytes=MAX_DATA_BYTES
+                    line.stream, paths=self._open_to(line), max_message_bytes=MAX_DATA_BYTES
                 ) as socket:
+                    if socket.path == ENROL_PATH:
+                        await self._listener.enrol(socket, line)
+                        return
                     first = await socket.receive()
                     if socket.path == CONTROL_PATH:
-                        await self._accept_control(socket, CONTROL.decode(first), recognised)
+                        hello = CONTROL.decode(first)
+                        await self._accept_control(socket, hello, line.peer_id, recognised)
                     else:
-                        await self._accept_data(socket, DATA.decode(first), recognised)
+                        hello = DATA.decode(first)
+                        await self._accept_data(socket, hello, line.peer_id, recognised)
         finally:
             if not known:
                 self._pending -= 1
 
+    def _open_to(self, line: Line) -> tuple[str, ...]:
+        """The paths that this line may ask for: without a certificate, enrolment alone."""
+        if not self._network.secured:
+            return (CONTROL_PATH, DATA_PATH)
+        return (CONTROL_PATH, DATA_PATH, ENROL_PATH) if line.peer_id else (ENROL_PATH,)
+
     async def _accept_control(
-        self, socket: WebSocket, hello: object, recognised: Callable[[], None]
+        self, socket: WebSocket, hello: object, proven: str, recognised: Callable[[], None]
     ) -> None:
         if not isinstance(hello, Hello):
             raise HandshakeFailed("spoke out of turn")
+        no = check_author(hello.record, proven, self._notary)
         if hello.network and self.machine.follows:
             self._adopt(hello.network)
-        no = refusal(hello, self.machine, trio.current_time())
+        no = no or refusal(hello, self.machine, trio.current_time())
         if hello.candidacy is not None and not self.machine.network_id:
             self.step(MetHomeless(hello.candidacy, ""))
         if (
@@ -405,12 +456,12 @@ class Overlay:
         return i_am_preferred and link.dialled and link.instance == instance and racing
 
     async def _accept_data(
-        self, socket: WebSocket, hello: object, recognised: Callable[[], None]
+        self, socket: WebSocket, hello: object, proven: str, recognised: Callable[[], None]
     ) -> None:
         if not isinstance(hello, DataHello):
             raise HandshakeFailed("spoke out of turn")
         link = next((x for x in self._links.values() if x.link_id == hello.link_id), None)
-        if link is None or link.dialled:
+        if link is None or link.dialled or (proven and link.peer != proven):
             raise HandshakeFailed("a data link without its control link")
         await socket.send(DATA.encode(DataWelcome()))
         recognised()
@@ -462,16 +513,17 @@ class Overlay:
                 if isinstance(message, Note):
                     self._listener.note(link.peer, message.body)
                 else:
-                    self.step(Received(link.peer, message))
+                    heard = believed(message, self._notary, self.machine.table)
+                    self.step(Received(link.peer, heard))
         except ConnectionLost as error:
             return error.orderly
-        except WireError as error:
+        except (WireError, Forged) as error:
             self._condemn(link, str(error))
             return False
 
     def _condemn(self, link: Link, nonsense: str) -> None:
         """A peer that sends what is no message of ours loses the link."""
-        log.warning("link to %s dropped: it sent nonsense: %s", short(link.peer), nonsense)
+        log.warning("link to %s dropped: what it sent is refused: %s", short(link.peer), nonsense)
         self._listener.report("peer.misbehaved", {"peer": link.peer, "reason": nonsense})
         link.scope.cancel()
 
@@ -489,19 +541,26 @@ async def open_overlay(
     may_adopt: Callable[[], bool],
     rng: random.Random,
     remembered: Iterable[Member] = (),
+    revoked: Iterable[Revocation] = (),
+    notary: Notary | None = None,
 ) -> AsyncIterator[Overlay]:
     """Listen at `listen` (`host:port`) and take part until the block ends.
 
-    `remembered` are the members of an earlier life, known before anybody can link; `may_adopt()`
+    `remembered` are the members of an earlier life and `revoked` those who are out, known before
+    anybody can link; `notary` signs and checks (default: nobody does); `may_adopt()`
     says whether this peer would give up its network for the one it dials (it knows nobody yet).
     Raises OSError when the address cannot be listened on.
     """
+    now = trio.current_time()
     machine = OverlayMachine(
-        me, network_id=network_id, profile=profile, rng=rng, now=trio.current_time()
+        me, network_id=network_id, profile=profile, rng=rng, now=now, notary=notary
     )
-    machine.remember(remembered, trio.current_time())
+    machine.remember(remembered, now)
+    for revocation in revoked:
+        machine.revoke(revocation, now)
     async with open_unwrapping_nursery() as nursery:
-        overlay = Overlay(machine, network, profile, listener, nursery, may_adopt)
+        words = notary or Unsigned(me.peer_id)
+        overlay = Overlay(machine, network, profile, listener, nursery, may_adopt, words)
         overlay.address = await nursery.start(network.listen, listen, overlay.accept)
         overlay.describe_me(addresses=advertise or (overlay.address,))
         nursery.start_soon(overlay.run_timers)

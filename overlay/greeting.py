@@ -7,20 +7,20 @@ welcomes it; peers of different networks never link.
 from __future__ import annotations
 
 from overlay.codec import WireError
-from overlay.founding import Candidacy
 from overlay.identity import short
 from overlay.machine import OverlayMachine
+from overlay.notary import Forged, Notary
+from overlay.records import Record
 from overlay.transport import HandshakeFailed
 from overlay.wire import CONTROL, PROTOCOL_VERSION, Hello, Refuse, Welcome
 
 
 class Declined(Exception):
-    """The other side answered and wants no link; `kind` and `candidacy` are those of its Refuse."""
+    """The other side answered and wants no link; `answer` is its Refuse."""
 
-    def __init__(self, kind: str, reason: str, candidacy: Candidacy | None = None) -> None:
-        super().__init__(reason)
-        self.kind = kind
-        self.candidacy = candidacy
+    def __init__(self, answer: Refuse) -> None:
+        super().__init__(answer.reason)
+        self.answer = answer
 
 
 def make_hello(
@@ -46,12 +46,25 @@ def read_answer(data: bytes, machine: OverlayMachine) -> Welcome:
     except WireError as error:
         raise HandshakeFailed(str(error)) from None
     if isinstance(answer, Refuse):
-        raise Declined(answer.kind, answer.reason, answer.candidacy)
+        raise Declined(answer)
     if not isinstance(answer, Welcome):
         raise HandshakeFailed("answered out of turn")
     if answer.record.peer_id == machine.table.my_id:
         raise HandshakeFailed("answered under this peer's own id")
     return answer
+
+
+def check_author(record: Record, proven: str, notary: Notary) -> Refuse | None:
+    """What keeps the author of a greeting from being believed, or None; `proven` is the id that the
+    line proved ('' in a network of plain links). Raises HandshakeFailed for another's record."""
+    if proven and record.peer_id != proven:
+        raise HandshakeFailed(f"{short(proven)} speaks in the name of {short(record.peer_id)}")
+    try:
+        if notary.knows(record):
+            return None
+    except Forged as error:
+        raise HandshakeFailed(str(error)) from None
+    return Refuse("expired", "the certificate is not valid now: compare clocks, or enrol again")
 
 
 def refusal(hello: Hello, machine: OverlayMachine, now: float) -> Refuse | None:
@@ -66,6 +79,9 @@ def refusal(hello: Hello, machine: OverlayMachine, now: float) -> Refuse | None:
         return Refuse("homeless", reason, machine.candidacy(now))
     if hello.network not in ("", mine):
         return Refuse("network", other_network(mine, hello.network))
+    if (out := machine.revocation_of(hello.record)) is not None:
+        reason = f"this peer was revoked: {out.reason or 'no reason was given'}"
+        return Refuse("revoked", reason, revocation=out)
     if not machine.admits(hello.record.peer_id):
         return Refuse("busy", "this peer has as many newcomers as it takes at a time; try again")
     return None

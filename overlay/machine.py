@@ -23,6 +23,7 @@ import random
 from collections.abc import Iterable
 from typing import Any, assert_never
 
+from overlay.certificates import read_chain
 from overlay.detection import Detector
 from overlay.dialling import Dialler
 from overlay.effects import (
@@ -108,6 +109,13 @@ class OverlayMachine:
     def has_just_dialled(self, peer: str, now: float) -> bool:
         """Whether a dial of `peer` is under way that should win over one of theirs."""
         return self._dialler.has_just_dialled(peer, now)
+
+    def revocation_of(self, record: Record) -> Revocation | None:
+        """What keeps the author of a record out for good, or None."""
+        known = self.table.get(record.peer_id) is not None
+        if not record.chain:
+            return self.table.revocations.by_peer.get(record.peer_id)
+        return self.table.revocations.against(read_chain(record.chain), known=known)
 
     def admits(self, peer: str) -> bool:
         """Whether a link to `peer` is welcome: a neighbour's always, a few others' at a time."""

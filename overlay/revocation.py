@@ -68,6 +68,9 @@ class Revocations:
     def __len__(self) -> int:
         return len(self._by_peer)
 
+    def __bool__(self) -> bool:
+        return bool(self._by_peer)
+
     @property
     def by_peer(self) -> Mapping[str, Revocation]:
         """All of them, in the order in which they were learnt."""

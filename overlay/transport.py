@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -50,16 +52,34 @@ class DialRefused(Exception):
     """Nobody listens at the address."""
 
 
-class Network(Protocol):
-    """Where streams come from: TCP in a daemon, memory in a test."""
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A connected stream, and who is at the other end: the id and certificate (DER) that were
+    proven, both empty where nobody had to prove anything."""
 
-    async def connect(self, address: str) -> trio.abc.Stream:
-        """A stream to `ws://host:port`. Raises DialRefused, or OSError when unreachable."""
+    stream: trio.abc.Stream
+    peer_id: str = ""
+    certificate: bytes = b""
+
+
+class Network(Protocol):
+    """Where streams come from: TLS or TCP in a daemon, memory in a test."""
+
+    secured: bool
+    """Whether the other end of a line proves who it is."""
+
+    async def connect(self, address: str) -> Line:
+        """A line to `ws://host:port` or `wss://host:port`. Raises DialRefused, OSError when
+        unreachable, or HandshakeFailed."""
+
+    async def welcome(self, stream: trio.abc.Stream) -> Line:
+        """The line that an accepted stream becomes. Raises HandshakeFailed."""
 
     async def listen(
         self, address: str, handler: StreamHandler, task_status: trio.TaskStatus[str]
     ) -> None:
-        """Serve `host:port`; the task's status is the address with the port chosen."""
+        """Serve `host:port`; the task's status is the address with the port chosen, as others dial
+        it."""
 
 
 def is_loopback(host: str) -> bool:
@@ -71,13 +91,16 @@ def is_loopback(host: str) -> bool:
 
 
 class Tcp:
-    """The real network."""
+    """Plain connections, where nobody proves anything."""
+
+    secured = False
 
     def __init__(self, *, loopback_only: bool = False) -> None:
-        """`loopback_only`: dial nobody beyond this machine (a peer that lies, for trials)."""
+        """`loopback_only`: dial nobody beyond this machine (plain links; a peer that lies, for
+        trials)."""
         self._loopback_only = loopback_only
 
-    async def connect(self, address: str) -> trio.abc.Stream:
+    async def connect(self, address: str) -> Line:
         host, port = split_address(address)
         if self._loopback_only and not is_loopback(host):
             raise OSError(f"{address} is not loopback, where this peer stays")
@@ -88,10 +111,17 @@ class Tcp:
                 raise DialRefused(f"connection refused by {address}") from None
             raise OSError(f"cannot reach {address}: {_reason(error)}") from None
         _watch_liveness(stream)
-        return stream
+        return Line(stream)
+
+    async def welcome(self, stream: trio.abc.Stream) -> Line:
+        return Line(stream)
 
     async def listen(
-        self, address: str, handler: StreamHandler, task_status: trio.TaskStatus[str]
+        self,
+        address: str,
+        handler: StreamHandler,
+        task_status: trio.TaskStatus[str],
+        scheme: str = "ws",
     ) -> None:
         host, port = split_address(address)
         listeners = await trio.open_tcp_listeners(port, host=host)
@@ -104,7 +134,7 @@ class Tcp:
 
         async with trio.open_nursery() as nursery:
             await nursery.start(trio.serve_listeners, handle, listeners)
-            task_status.started(f"ws://{bracketed}:{chosen}")
+            task_status.started(f"{scheme}://{bracketed}:{chosen}")
 
 
 class WebSocket:
@@ -179,7 +209,7 @@ async def open_client(
                 )
                 watched.established = True
             if not watched.established:
-                raise HandshakeFailed("no websocket handshake in time")
+                raise HandshakeFailed(watched.alert or "no websocket handshake in time")
             yield WebSocket(connection, watched)
             nursery.cancel_scope.cancel()
     finally:
@@ -228,6 +258,7 @@ class WatchedStream(trio.abc.Stream):
         self._inner = inner
         self.handshake_scope: trio.CancelScope | None = None
         self.established = False
+        self.alert = ""
         self.bytes_sent = 0
         self.bytes_received = 0
 
@@ -246,7 +277,8 @@ class WatchedStream(trio.abc.Stream):
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         try:
             data = await self._inner.receive_some(max_bytes)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            self.alert = alert_of(error)
             self._ended()
             raise
         self.bytes_received += len(data)
@@ -294,7 +326,8 @@ async def _reader_nursery() -> AsyncIterator[trio.Nursery]:
         if ours is not None:
             raise _unwrap(ours) from None
         assert theirs is not None
-        raise HandshakeFailed(str(_unwrap(theirs)) or "connection broke") from None
+        error = _unwrap(theirs)
+        raise HandshakeFailed(alert_of(error) or str(error) or "connection broke") from None
 
 
 def _is_theirs(error: BaseException) -> bool:
@@ -329,9 +362,39 @@ def split_address(address: str) -> tuple[str, int]:
         port = parts.port
     except ValueError:
         port = None
-    if parts.scheme != "ws" or not parts.hostname or port is None or parts.path not in ("", "/"):
-        raise ValueError(f"{address!r} is no peer address; write ws://host:port")
+    known = parts.scheme in ("ws", "wss")
+    if not known or not parts.hostname or port is None or parts.path not in ("", "/"):
+        raise ValueError(f"{address!r} is no peer address; write wss://host:port")
     return parts.hostname, port
+
+
+def host_of(address: str) -> str:
+    """The `host:port` of an address."""
+    return address.partition("://")[2] or address
+
+
+def alert_of(error: BaseException) -> str:
+    """Why TLS failed, in words, '' if it did not (RFC 8446, section 6: the alerts)."""
+    cause = error.__cause__
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        if cause.verify_code in _OUTDATED:
+            return "that peer's certificate has expired"
+        return f"that peer's certificate is not of this network ({cause.verify_message})"
+    if not isinstance(cause, ssl.SSLError) or not cause.reason:
+        return ""
+    reason = _ALERTS.get(cause.reason)
+    return reason or f"no TLS link: {cause.reason.lower().replace('_', ' ')}"
+
+
+# X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED of OpenSSL.
+_OUTDATED = (9, 10)
+_ALERTS = {
+    "TLSV1_ALERT_UNKNOWN_CA": "this peer's certificate is of another network than that peer's",
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "this peer's certificate has expired: enrol with a ticket",
+    "SSLV3_ALERT_BAD_CERTIFICATE": "that peer refuses this peer's certificate",
+    "WRONG_VERSION_NUMBER": "that peer speaks no TLS: is it one of plain links (--insecure)?",
+    "HTTP_REQUEST": "that peer speaks no TLS: is it one of plain links (--insecure)?",
+}
 
 
 def _all_refused(error: OSError) -> bool:

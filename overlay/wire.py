@@ -68,12 +68,12 @@ class Welcome:
 @dataclass(frozen=True, slots=True)
 class Refuse:
     """No link, and why: `kind` is stable (network, version, duplicate, self, homeless, busy,
-    identity, revoked, expired).
-    A homeless peer says its `candidacy`."""
+    expired, revoked). A homeless peer says its `candidacy`; who is revoked sees by whom."""
 
     kind: str
     reason: str
     candidacy: Candidacy | None = None
+    revocation: Revocation | None = None
 
 
 # On a control link.

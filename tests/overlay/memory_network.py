@@ -10,7 +10,7 @@ import trio.testing
 from overlay.driver import open_overlay
 from overlay.profile import PROFILES
 from overlay.transfer import FetchFailed, make_blob
-from overlay.transport import ConnectionLost, DialRefused
+from overlay.transport import ConnectionLost, DialRefused, Line
 
 
 class Streams:
@@ -79,8 +79,13 @@ class Host:
     streams: Streams
     name: str
 
+    secured = False
+
     async def connect(self, address):
-        return await self.streams.connect(self.name, address)
+        return Line(await self.streams.connect(self.name, address))
+
+    async def welcome(self, stream):
+        return Line(stream)
 
     async def listen(self, address, handler, task_status):
         await self.streams.listen(address, handler, task_status)
