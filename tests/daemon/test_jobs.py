@@ -164,6 +164,10 @@ def text_of(**sections):
         {"robust": {"aggregator_info": {"name": "Median", "module": "os"}}},
         {"robust": {"pre_agg_list": [{"name": "os.system"}]}},
         {"loss": "zoo.losses:mine"},
+        {"name": "\x1b[2Jcleared"},
+        {"name": "two\nlines"},
+        {"data": {"source": "folder:/\x1b]0;title\x07"}},
+        {"data": {"classes": ["cat", "d\x1bog"]}},
         {"checkpoint_dir": "/etc"},
     ],
 )
