@@ -126,6 +126,8 @@ def _add_groups(add: Any, commands: Any) -> None:
     add("evaluate", "evaluate on the held-out data", _show("model.evaluate", views.plain), group)
     export = add("export", "write the model as safetensors", _export, group)
     export.add_argument("file", type=Path, help="where to, on this machine")
+    import_ = add("import", "go on from the model of a safetensors file", _import, group)
+    import_.add_argument("file", type=Path, help="the file, on this machine")
 
 
 def _watchable(command: argparse.ArgumentParser) -> None:
@@ -260,6 +262,11 @@ def _read_job(path: Path) -> dict[str, Any]:
 def _export(target: Target, arguments: Arguments) -> None:
     path = str(arguments.file.absolute())
     _present(lambda: call(target, "model.export", {"path": path}), views.plain, arguments)
+
+
+def _import(target: Target, arguments: Arguments) -> None:
+    path = str(arguments.file.absolute())
+    _present(lambda: call(target, "model.import", {"path": path}), views.plain, arguments)
 
 
 def _rpc(target: Target, arguments: Arguments) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from daemon.paths import default_config_file, default_data_dir
 from learner.attacks.names import parse_attack
-from learner.job import check_source, is_code_reference
+from learner.job import DOWNLOAD, check_source, is_code_reference
 from learner.schema import Problem, SchemaError, parse, section, setting, suggestion
 from overlay.records import MAX_ADDRESSES
 from overlay.transport import is_loopback, split_address
@@ -86,7 +86,8 @@ class LearnerSettings:
     allow: tuple[str, ...] = setting(
         (),
         "what a job from the network may use of this machine: package.module:name to import,"
-        " folder:PATH or npz:PATH to read",
+        " folder:PATH or npz:PATH to read, mnist-download to fetch that data set. Code is called"
+        " with the job's options: allow only what may be called with anybody's",
     )
 
 
@@ -283,8 +284,9 @@ def _check(config: Config, source: str) -> list[Problem]:
         hint = "write k or k/n with 1 ≤ k ≤ n, such as 3/20"
         problems.append(Problem(source, "data.part", f"{config.data.part!r} is no part", hint))
     for reference in config.learner.allow:
-        if not is_code_reference(reference) and check_source(reference):
-            hint = "write package.module:name, folder:PATH or npz:PATH"
+        named = is_code_reference(reference) or reference == DOWNLOAD
+        if not named and check_source(reference):
+            hint = f"write package.module:name, folder:PATH, npz:PATH or {DOWNLOAD}"
             problems.append(Problem(source, "learner.allow", f"{reference!r} is no name", hint))
     if config.lie.attack:
         try:

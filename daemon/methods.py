@@ -8,10 +8,11 @@ Rules kept here:
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,7 @@ def _handlers(
         "job.submit": (job.submit, False),
         "model.evaluate": (model.evaluate, True),
         "model.export": (model.export, False),
+        "model.import": (model.import_file, False),
         "metrics.get": (metrics.get, True),
         "events.list": (events.list, True),
         "events.subscribe": (events.subscribe, True),
@@ -280,22 +282,35 @@ class ModelApi:
 
     async def export(self, path: str) -> dict[str, Any]:
         """Write the current model as safetensors to an absolute path on the daemon's machine."""
-        target = Path(path)
-        if not target.is_absolute() or not await trio.Path(target.parent).is_dir():
+        target = _absolute(path)
+        if not await trio.Path(target.parent).is_dir():
             message = f"{path!r} must be an absolute path in a folder that exists"
             raise RpcError(BAD_PATH, "bad_path", message)
         reply: Exported = await self._ask(Export(str(target)), Exported)
         return asdict(reply)
 
+    async def import_file(self, path: str) -> dict[str, Any]:
+        """Go on from the model of a safetensors file, an absolute path on the daemon's machine."""
+        target = _absolute(path)
+        with _refusals():
+            return asdict(await self._node.session.running().import_model(str(target)))
+
     async def _ask(self, command: Any, answer: Any) -> Any:
-        try:
+        with _refusals():
             reply, _ = await self._node.session.running().ask(command, answer)
-        except NotTraining as error:
-            raise RpcError(NOT_TRAINING, "not_training", str(error)) from None
-        except (LearnerFailed, LearnerDied) as error:
-            kind = error.kind if isinstance(error, LearnerFailed) else "died"
-            raise RpcError(LEARNER_FAILED, "learner_failed", str(error), cause=kind) from None
         return reply
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """The learner's refusals as the API tells them."""
+    try:
+        yield
+    except NotTraining as error:
+        raise RpcError(NOT_TRAINING, "not_training", str(error)) from None
+    except (LearnerFailed, LearnerDied) as error:
+        kind = error.kind if isinstance(error, LearnerFailed) else "died"
+        raise RpcError(LEARNER_FAILED, "learner_failed", str(error), cause=kind) from None
 
 
 class MetricsApi:
@@ -336,6 +351,15 @@ class EventsApi:
             raise RpcError(NEEDS_WEBSOCKET, "needs_websocket", message)
         connection.follow(prefix, since)
         return {"subscribed": prefix}
+
+
+def _absolute(path: str) -> Path:
+    """A path on this machine. Raises RpcError (bad_path) where it cannot be one."""
+    target = Path(path)
+    if not target.is_absolute() or not path.isprintable():
+        message = f"{path!r} must be an absolute path in a folder that exists"
+        raise RpcError(BAD_PATH, "bad_path", message)
+    return target
 
 
 def _parse_job(table: dict[str, Any] | None, toml: str | None) -> Job:

@@ -4,7 +4,7 @@ Theory of operation. A run configures the learner, starts from the neighbours' m
 ahead (`_bootstrap`), then repeats: local work in the learner, announce the outcome, pull the
 partners' outcomes, mix. A lockstep (sync) round waits for its partners up to an adaptive deadline;
 an async one mixes what has come in. Between rounds, and only there, others may ask the learner for
-something (a snapshot for a joiner, an evaluation, an export).
+something (a snapshot for a joiner, an evaluation, an export, another model).
 
 Rules kept here:
 - until a joiner has the average it neither sends nor is mixed: it says `bootstrapping`;
@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -32,6 +31,7 @@ from daemon.notes import Announce, Paired, TrainState
 from daemon.pair_exchange import PairExchange
 from daemon.round_exchange import Gathered, RoundExchange
 from daemon.shelf import Outgoing
+from daemon.to_the_end import to_the_end
 from daemon.trust import NOT_FINITE
 from learner.channel import Payload
 from learner.messages import (
@@ -39,6 +39,8 @@ from learner.messages import (
     Command,
     Configure,
     Configured,
+    Import,
+    Imported,
     LocalDone,
     Mix,
     Mixed,
@@ -205,30 +207,16 @@ class Run:
         """Ask the learner something between two rounds, for somebody outside the run.
 
         The asker may be cancelled (a client that hung up): the question is then finished all the
-        same, for half a conversation would cost the learner. Raises LearnerFailed, LearnerDied.
+        same. Raises LearnerFailed, LearnerDied.
         """
         if self._configured is None:
             raise LearnerFailed("job", "the learner is not ready yet")
-        send, receive = trio.open_memory_channel[Callable[[], tuple[R, bytearray]]](1)
+        return await to_the_end(self._nursery, lambda: self._ask(command, answer))
 
-        async def put() -> None:
-            with send:  # also when the run ends: the asker must not wait for ever
-                try:
-                    outcome = await self._ask(command, answer)
-                    send.send_nowait(lambda: outcome)
-                except (LearnerFailed, LearnerDied) as error:
-                    problem = error
-
-                    def fail() -> tuple[R, bytearray]:
-                        raise problem
-
-                    send.send_nowait(fail)
-
-        self._nursery.start_soon(put)
-        try:
-            return (await receive.receive())()
-        except trio.EndOfChannel:
-            raise LearnerDied("training ended meanwhile") from None
+    async def import_model(self, path: str) -> Imported:
+        """Go on from the model of a safetensors file, as a newcomer does from its neighbours';
+        saved before it is acknowledged. Raises LearnerFailed, LearnerDied."""
+        return await to_the_end(self._nursery, lambda: self._import(path))
 
     # What neighbours say and want.
 
@@ -375,6 +363,20 @@ class Run:
     async def _ask(self, command: Command, answer: type[R]) -> tuple[R, bytearray]:
         async with self._between:
             return await self._learner.call(command, answer)
+
+    async def _import(self, path: str) -> Imported:
+        progress = self._around.progress
+        async with self._between:
+            if self._configured is None or progress.state in NOTHING_TO_GIVE:
+                reason = f"this peer is {progress.state}; import a model once it trains"
+                raise LearnerFailed("job", reason)
+            imported, _ = await self._learner.call(Import(path), Imported)
+            self._begin_anew()
+        seen = {"accuracy": imported.accuracy, "test_loss": imported.test_loss}
+        progress.figures |= {"accuracy_after": imported.accuracy, "test_loss": imported.test_loss}
+        self._around.report("model.imported", {"path": path, "round": imported.round, **seen})
+        await self.checkpoint()
+        return imported
 
     @property
     def _ready_learner(self) -> Configured:

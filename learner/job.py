@@ -46,6 +46,8 @@ FEW_A_ROUND = ("one-peer-exponential", "base-k", "random-matching")
 ASYNC_ONLY = ("ad-psgd",)
 # Those in which something adds up over all peers, or two rounds belong together.
 SYNC_ONLY = ("d2", "gt", "gt-atc", "gtadam", "gt-nsgdm", "sgp")
+# What a job that downloads MNIST is called in `learner.allow`; no code reference looks like this.
+DOWNLOAD = "mnist-download"
 CODE_REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -362,12 +364,14 @@ class Job:
 
     def local_names(self, *, own_data: bool = False) -> tuple[str, ...]:
         """What running this job would use of the machine it runs on: code that it would import
-        (`package.module:name`) and paths that it would read (`folder:`, `npz:`). With `own_data`
-        the peer names its own source, and the job's is not used."""
+        (`package.module:name`), paths that it would read (`folder:`, `npz:`), and the network, to
+        download MNIST. With `own_data` the peer names its own source, and the job's is not used."""
         source = self.data.source
         reads = is_code_reference(source) or source.partition(":")[0] in ("folder", "npz")
         names = [self.model.name] if is_code_reference(self.model.name) else []
-        return tuple([*names, source] if reads and not own_data else names)
+        names += [source] if reads and not own_data else []
+        fetches = source == "mnist" and self.data.download and not own_data
+        return tuple([*names, DOWNLOAD] if fetches else names)
 
 
 def is_code_reference(name: str) -> bool:

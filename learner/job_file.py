@@ -129,8 +129,22 @@ def _check_robust(job: Job, source: str) -> list[Problem]:
     ]
 
 
+def _check_texts(job: Job, source: str) -> list[Problem]:
+    """A job's texts are shown in terminals and logs, where control characters would act."""
+    shown = {
+        "name": (job.name,), "model.name": (job.model.name,), "data.source": (job.data.source,),
+        "data.classes": job.data.classes, "partition.classes": job.partition.classes,
+        "gossip.edges": job.gossip.edges,
+    }  # fmt: skip
+    return [
+        Problem(source, key, "must be printable: no line breaks or control characters")
+        for key, texts in shown.items()
+        if not all(text.isprintable() for text in texts)
+    ]
+
+
 def _cross_check(job: Job, source: str) -> list[Problem]:
-    problems = []
+    problems = _check_texts(job, source)
     name = job.model.name
     if not (name in MODELS or name.startswith("torchvision:") or is_code_reference(name)):
         hint = f"known: {', '.join(MODELS)}, torchvision:NAME, package.module:factory"

@@ -181,6 +181,24 @@ class Exported:
 
 
 @dataclass(frozen=True, slots=True)
+class Import:
+    """Replace the model by that of the safetensors file `path`; the round stays, the optimizer
+    starts afresh. Answered by Imported."""
+
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """The file's model on the held-out data, before any local step."""
+
+    path: str
+    round: int
+    accuracy: float | None
+    test_loss: float | None
+
+
+@dataclass(frozen=True, slots=True)
 class SaveCheckpoint:
     """Write a checkpoint now, atomically. Answered by CheckpointSaved or Failed('disk', …)."""
 
@@ -204,10 +222,12 @@ class Failed:
     message: str
 
 
-Command = Configure | RunLocal | Mix | Bootstrap | Snapshot | Evaluate | Export | SaveCheckpoint
+Command = (
+    Configure | RunLocal | Mix | Bootstrap | Snapshot | Evaluate | Export | Import | SaveCheckpoint
+)  # fmt: skip
 Reply = (
     Configured | LocalDone | Mixed | Bootstrapped | SnapshotTaken | Evaluated | Exported
-    | CheckpointSaved | Failed
+    | Imported | CheckpointSaved | Failed
 )  # fmt: skip
 Message = Command | Reply
 
@@ -215,7 +235,7 @@ _KINDS: dict[str, type[Any]] = {
     cls.__name__: cls
     for cls in (
         Configure, Configured, RunLocal, LocalDone, Mix, Mixed, Bootstrap, Bootstrapped,
-        Snapshot, SnapshotTaken, Evaluate, Evaluated, Export, Exported,
+        Snapshot, SnapshotTaken, Evaluate, Evaluated, Export, Exported, Import, Imported,
         SaveCheckpoint, CheckpointSaved, Failed,
     )
 }  # fmt: skip

@@ -22,7 +22,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from learner import algorithms, assembly, checkpoint, data
+from learner import algorithms, assembly, checkpoint, data, model_file
 from learner import messages as say
 from learner.data import Dataset
 from learner.errors import LearnerError
@@ -191,11 +191,7 @@ class Session:
         average = average_of(
             good.received, good.weights, self._job.robust, caught=len(good.rejected)
         )
-        with self._all_kept_on_error():
-            self._trainer.put(average[None])
-            seen = self._evaluate()
-        self._algorithm.forget()
-        self._pending, self._before = None, None
+        seen = self._start_from(average)
         self.round = command.round
         return say.Bootstrapped(command.round, *_accuracy_and_loss(seen)), NOTHING
 
@@ -211,6 +207,15 @@ class Session:
         size = checkpoint.export(Path(command.path), self._trainer.compute.module(self._trainer.x))
         return say.Exported(command.path, size), NOTHING
 
+    def import_model(self, command: say.Import, payload: bytearray) -> Answer:
+        model = self._trainer.compute.module(self._trainer.x)
+        tensors = model_file.load(Path(command.path), model.state_dict())
+        kept = {name: tensors.get(name, own) for name, own in self._layout.kept(model).items()}
+        with self._all_kept_on_error():
+            self._layout.put_kept(model, kept)
+            seen = self._start_from(self._layout.gather(tensors))
+        return say.Imported(command.path, self.round, *_accuracy_and_loss(seen)), NOTHING
+
     def save(self, command: say.SaveCheckpoint, payload: bytearray) -> Answer:
         """Best sent between rounds: local work that is not mixed yet would be done again."""
         started = time.perf_counter()
@@ -222,6 +227,16 @@ class Session:
         )
         seconds = time.perf_counter() - started
         return say.CheckpointSaved(str(path), self.round, seconds), NOTHING
+
+    def _start_from(self, vector: Tensor) -> Evaluation | None:
+        """A model that came from elsewhere, float32 [d], and how good it is: nothing of before
+        holds for it, be it a momentum, a tracker or the work of the round under way."""
+        with self._all_kept_on_error():
+            self._trainer.put(vector[None])
+            seen = self._evaluate()
+        self._algorithm.forget()
+        self._pending, self._before = None, None
+        return seen
 
     def _resume(self) -> None:
         found, warnings = checkpoint.load_newest(self._checkpoints, job=self._job.digest)
@@ -311,6 +326,7 @@ COMMANDS: dict[type[Any], Callable[[Session, Any, bytearray], Answer]] = {
     say.Snapshot: Session.snapshot,
     say.Evaluate: Session.evaluate,
     say.Export: Session.export,
+    say.Import: Session.import_model,
     say.SaveCheckpoint: Session.save,
 }
 

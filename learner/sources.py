@@ -176,6 +176,7 @@ def _folder(path: Path, *, size: int, names: tuple[str, ...]) -> Raw:
     """
     if not path.is_dir():
         raise LearnerError("data", f"{path}: there is no such folder; check the path")
+    _refuse_paths(names)
     if not (path / "train").is_dir() or not (path / "test").is_dir():
         classes = names or _class_names(path)
         _refuse_unknown(path, classes)
@@ -200,6 +201,18 @@ def _class_names(path: Path) -> tuple[str, ...]:
             " where an owner has fewer, name them all in the job's data.classes",
         )  # fmt: skip
     return tuple(names)
+
+
+def _refuse_paths(names: tuple[str, ...]) -> None:
+    """The job's classes may be anybody's, and shall lead nowhere but into the owner's folder."""
+    astray = [
+        n for n in names if n in ("", ".", "..") or not n.isprintable() or {"/", "\\"} & set(n)
+    ]
+    if astray:
+        raise LearnerError(
+            "data", f"data.classes: {', '.join(map(repr, astray))} cannot be the name of a class"
+            " folder; write plain names",
+        )  # fmt: skip
 
 
 def _refuse_unknown(path: Path, classes: tuple[str, ...]) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -105,6 +106,10 @@ class Layout:
             for part, tensor in zip(self.parts(flat), self._tensors(model), strict=True):
                 part.copy_(tensor)
         return flat
+
+    def gather(self, tensors: Mapping[str, Tensor]) -> Tensor:
+        """The vector, float32 [dimension], of tensors by name, as a state_dict holds them."""
+        return torch.cat([tensors[entry.name].float().flatten() for entry in self.entries])
 
     def assign(self, model: nn.Module, vector: Tensor) -> None:
         """Copy `vector` (float32 [dimension]) into the model.

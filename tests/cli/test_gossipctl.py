@@ -40,6 +40,7 @@ def answers(daemon, status, members, train_status, topology_answer):
         "job.submit": {"version": 2, "digest": "e", "run": "2-e"},
         "model.evaluate": {"round": 7, "accuracy": 0.93, "test_loss": 0.2, "samples": 360},
         "model.export": {"path": "/x", "size_bytes": 3},
+        "model.import": {"path": "/x", "round": 7, "accuracy": 0.93, "test_loss": 0.2},
         "metrics.get": {"current": train_status, "history": []},
         "events.list": {"events": [{"seq": 1, "at": 0.0, "kind": "link.up", "data": {}}]},
     }  # fmt: skip
@@ -65,6 +66,7 @@ COMMANDS = [
     ("job show", "job.show", {}, 'name = "digits"'),
     ("model evaluate", "model.evaluate", {}, "0.93"),
     ("model export /tmp/m", "model.export", {"path": "/tmp/m"}, "size bytes"),
+    ("model import /tmp/m", "model.import", {"path": "/tmp/m"}, "0.93"),
     ("metrics", "metrics.get", {"since": 0, "limit": 20}, "no rounds yet"),
     ("metrics --since 3 --limit 5", "metrics.get", {"since": 3, "limit": 5}, "no rounds"),
     ("events", "events.list", {"since": 0, "prefix": ""}, "link.up"),
@@ -101,10 +103,11 @@ def test_a_job_is_submitted_as_it_stands(ctl, answers, data_dir, tmp_path):
     assert "2-e" in out
 
 
-def test_an_export_path_is_made_absolute(ctl, answers, data_dir, environment, tmp_path):
+@pytest.mark.parametrize("action", ["export", "import"])
+def test_a_models_path_is_made_absolute(ctl, answers, data_dir, environment, tmp_path, action):
     environment.chdir(tmp_path)
-    ctl("--data-dir", data_dir, "model", "export", "m.safetensors")
-    assert answers.calls == [("model.export", {"path": str(tmp_path / "m.safetensors")})]
+    ctl("--data-dir", data_dir, "model", action, "m.safetensors")
+    assert answers.calls == [(f"model.{action}", {"path": str(tmp_path / "m.safetensors")})]
 
 
 def test_any_method_can_be_called(ctl, answers, data_dir):

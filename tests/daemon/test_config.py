@@ -299,3 +299,8 @@ def test_an_attack_that_there_is_not_is_a_problem(load, attack, words):
 )  # fmt: skip
 def test_loopback_is_this_machine_only(host, loopback):
     assert is_loopback(host) is loopback
+
+
+def test_what_a_job_may_use_can_be_allowed_by_each_of_its_names(load):
+    names = ("zoo.models:build", "folder:/data", "npz:/data/a.npz", "mnist-download")
+    assert load(f"[learner]\nallow = {list(names)}\n").learner.allow == names

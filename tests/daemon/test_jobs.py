@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import pytest
 from hypothesis import given, settings
@@ -6,6 +7,7 @@ from hypothesis import strategies as st
 
 from daemon.jobs import JobBoard, JobRejected
 from learner.job import Data, Job, Model
+from learner.schema import as_table
 
 FOREIGN = Job(name="foreign", model=Model("zoo.models:build"))
 JOBS = [Job(name=f"job {i}", seed=i) for i in range(4)]
@@ -100,6 +102,99 @@ def test_a_job_from_the_network_that_names_code_is_taken_but_not_run(job):
     assert board.posted == posted
     assert job.local_names()[0] in posted.refused
     assert "learner.allow" in posted.refused
+
+
+@pytest.mark.parametrize(
+    ("job", "named"),
+    [
+        (Job(model=Model("os:system")), ["os:system"]),
+        (Job(model=Model("zoo:a"), data=Data("zoo:b")), ["zoo:a", "zoo:b"]),
+        (Job(data=Data("folder:/home/me/photos")), ["folder:/home/me/photos"]),
+        (Job(data=Data("folder:data/../../private")), ["folder:data/../../private"]),
+        (Job(data=Data("npz:~/notes.npz")), ["npz:~/notes.npz"]),
+        (Job(data=Data("mnist", download=True)), ["mnist-download"]),
+    ],
+)
+def test_code_paths_and_downloads_of_a_foreign_job_need_the_owners_word(job, named):
+    assert all(name in hear(JobBoard(()), 1, job).refused for name in named)
+    assert hear(JobBoard(tuple(named)), 1, job).refused == ""
+    for some in range(len(named)):
+        left_out = tuple(name for name in named if name != named[some])
+        assert named[some] in hear(JobBoard(left_out), 1, job).refused
+
+
+def test_what_is_allowed_is_allowed_to_the_letter():
+    allowed = ("zoo.models:build", "folder:/data", "mnist-download", "npz:/data/a.npz")
+    for name in ("zoo.models:build2", "zoo.models:Build", "zoo:build", "mnist:download"):
+        assert hear(JobBoard(allowed), 1, Job(model=Model(name))).refused
+    for source in ("folder:/data/", "folder:/data/../etc", "npz:/data", "folder:/"):
+        assert hear(JobBoard(allowed), 1, Job(data=Data(source))).refused
+
+
+def test_mnist_that_is_there_and_torchvisions_networks_need_nobodys_word():
+    for job in (Job(data=Data("mnist")), Job(model=Model("torchvision:resnet18"))):
+        assert hear(JobBoard(()), 1, job).refused == ""
+
+
+def text_of(**sections):
+    return json.dumps(as_table(Job()) | sections)
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"model": {"name": "../nets:build"}},
+        {"model": {"name": "zoo.models:build\n"}},
+        {"model": {"name": "zoo.models:os.system"}},
+        {"model": {"name": "folder:/etc"}},
+        {"model": {"name": "npz:/etc/passwd"}},
+        {"data": {"source": "torchvision:CIFAR10"}},
+        {"data": {"source": "/etc/passwd"}},
+        {"data": {"source": "https://example.org/a.npz"}},
+        {"data": {"dir": "/etc"}},
+        {"algorithm": {"name": "zoo.algorithms:Mine"}},
+        {"optimizer": {"name": "zoo.optim:Mine"}},
+        {"gossip": {"topology": "zoo.graphs:mine"}},
+        {"gossip": {"network": "/etc/passwd"}},
+        {"partition": {"kind": "zoo.split:mine"}},
+        {"robust": {"rule": "zoo.rules:mine"}},
+        {"robust": {"rule": "byzfl", "aggregator_info": {"name": "os:system"}}},
+        {"robust": {"rule": "byzfl", "aggregator_info": {"name": "__class__"}}},
+        {"robust": {"aggregator_info": {"name": "TrMean", "parameters": {"f": "os:system"}}}},
+        {"robust": {"aggregator_info": {"name": "Median", "module": "os"}}},
+        {"robust": {"pre_agg_list": [{"name": "os.system"}]}},
+        {"loss": "zoo.losses:mine"},
+        {"name": "\x1b[2Jcleared"},
+        {"name": "two\nlines"},
+        {"data": {"source": "folder:/\x1b]0;title\x07"}},
+        {"data": {"classes": ["cat", "d\x1bog"]}},
+        {"checkpoint_dir": "/etc"},
+    ],
+)
+def test_where_no_code_or_path_belongs_none_is_taken(sections):
+    with pytest.raises(JobRejected):
+        JobBoard(("os:system",)).hear(1, text_of(**sections))
+
+
+# Where a job's text that is not one of a few known words leads.
+ASKED_ABOUT = {"model.name", "data.source"}  # to importlib and to files: `local_names`
+TO_FACTORIES = {"model.options", "data.options"}  # built-in ones, or those that were allowed
+TO_FOLDERS = {"data.classes"}  # of the owner's own folder: `sources` refuses paths
+COMPARED_ONLY = {
+    "name", "partition.classes", "gossip.edges", "robust.aggregator_info", "robust.pre_agg_list",
+}  # fmt: skip
+
+
+def test_of_every_free_text_in_a_job_it_is_known_where_it_leads():
+    tables = {"": Job, **{f.name: type(getattr(Job(), f.name)) for f in dataclasses.fields(Job)}}
+    free = {
+        f"{name}.{field.name}".removeprefix(".")
+        for name, table in tables.items()
+        if dataclasses.is_dataclass(table)
+        for field in dataclasses.fields(table)
+        if "str" in str(field.type) and not field.metadata.get("choices")
+    }
+    assert free == ASKED_ABOUT | TO_FACTORIES | TO_FOLDERS | COMPARED_ONLY
 
 
 def test_allowed_code_and_the_owners_own_jobs_run():

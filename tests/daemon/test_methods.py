@@ -5,9 +5,11 @@ from types import SimpleNamespace
 import pytest
 
 from daemon.jsonrpc import RpcError
+from daemon.learner_process import LearnerDied, LearnerFailed
 from daemon.methods import TrustApi, build
 from daemon.overlay_api import OverlayApi
-from daemon.refusals import STORE_FAILED, UNKNOWN_PEER
+from daemon.refusals import BAD_PATH, LEARNER_FAILED, NOT_TRAINING, STORE_FAILED, UNKNOWN_PEER
+from daemon.session import NotTraining
 from daemon.store import StoreFull
 from learner.job import Gossip, Job, Partition, Robust, Training
 
@@ -108,6 +110,39 @@ def test_blocking_changes_something():
     table = build(SimpleNamespace(events=None))
     assert not table["train.block"].read_only
     assert not table["train.unblock"].read_only
+
+
+# The model.
+
+
+@pytest.mark.parametrize("path", ["m.safetensors", "", "~/m", "/tmp/a\0b", "/tmp/\ud800", "./m"])
+@pytest.mark.parametrize("method", ["model.export", "model.import"])
+async def test_a_models_path_that_can_be_none_is_refused(path, method):
+    table = build(SimpleNamespace(events=None))
+    assert not table[method].read_only
+    with pytest.raises(RpcError) as caught:
+        await table[method].handler(path)
+    assert (caught.value.code, caught.value.kind) == (BAD_PATH, "bad_path")
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "data"),
+    [
+        (NotTraining("off: no learner"), NOT_TRAINING, {}),
+        (LearnerFailed("layout", "another model"), LEARNER_FAILED, {"cause": "layout"}),
+        (LearnerDied("killed by SIGKILL"), LEARNER_FAILED, {"cause": "died"}),
+    ],
+)
+async def test_an_import_that_fails_says_why(error, code, data):
+    async def fail(path):
+        raise error
+
+    session = SimpleNamespace(running=lambda: SimpleNamespace(import_model=fail))
+    table = build(SimpleNamespace(events=None, session=session))
+    with pytest.raises(RpcError, match=str(error)) as caught:
+        await table["model.import"].handler("/tmp/m.safetensors")
+    assert caught.value.code == code
+    assert caught.value.data.items() >= data.items()
 
 
 # What the mixing graph bears.

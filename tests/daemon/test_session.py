@@ -14,12 +14,15 @@ from daemon.notes import NOTES, Announce, JobOffer, JobState, TrainState
 from daemon.session import NotTraining
 from daemon.store import StoreFull
 from daemon.training import forget_older_runs
-from learner.job import Gossip, Job, Model, Partition, Training
+from learner.job import Algorithm, Gossip, Job, Model, Partition, Training
 from learner.messages import (
     Bootstrap,
     Configure,
     Evaluate,
     Evaluated,
+    Export,
+    Exported,
+    Import,
     Mix,
     RunLocal,
     SaveCheckpoint,
@@ -540,6 +543,92 @@ async def test_a_job_of_foreign_code_is_refused_unless_the_owner_allows_it(peers
         await wary.session.jobs.submit(training(small_job, rounds=2))
         for peer in (one, wary, open_minded):
             await peer.until_state("finished")
+
+
+# A model from a file.
+
+
+async def export_of(peer, path):
+    await peer.session.running().ask(Export(str(path)), Exported)
+    return path
+
+
+async def test_an_imported_model_is_gone_on_from_between_two_rounds(peers, small_job, tmp_path):
+    async with peers() as start:
+        one = await start("a", job=training(small_job, rounds=12))
+        await one.until(lambda: one.progress.round >= 2)
+        path = await export_of(one, tmp_path / "model.safetensors")
+        await one.until(lambda: one.progress.round >= 5)
+        one.session.pause(True)
+        await one.until_state("paused")
+        imported = await one.session.running().import_model(str(path))
+        assert imported.round == one.progress.round
+        (told,) = one.saw("model.imported")
+        assert told == {
+            "path": str(path), "round": imported.round, "accuracy": imported.accuracy,
+            "test_loss": imported.test_loss,
+        }  # fmt: skip
+        assert one.progress.figures["accuracy_after"] == imported.accuracy
+        again = await export_of(one, tmp_path / "again.safetensors")
+        assert again.read_bytes() == path.read_bytes()
+        # It outlives a crash: it was saved before it was acknowledged.
+        assert one.progress.checkpoint_round == imported.round
+        one.learner.die()
+        await one.until(lambda: len(one.saw("learner.started")) == 2)
+        again = await export_of(one, tmp_path / "again.safetensors")
+        assert again.read_bytes() == path.read_bytes()
+        one.session.pause(False)
+        await one.until_state("finished")
+
+
+async def test_an_import_waits_for_the_end_of_the_round(peers, small_job, tmp_path):
+    async with peers() as start:
+        one = await start("a", job=training(small_job, rounds=8))
+        await one.until(lambda: one.progress.round >= 1)
+        path = await export_of(one, tmp_path / "model.safetensors")
+        await one.session.running().import_model(str(path))
+        await one.until_state("finished")
+        kinds = [type(c) for c in one.learner.commands]
+        assert kinds[kinds.index(Import) - 1] is not RunLocal
+
+
+async def test_a_model_that_does_not_fit_is_refused_and_training_goes_on(
+    peers, small_job, tmp_path
+):
+    async with peers() as start:
+        one = await start("a", job=training(small_job, rounds=8))
+        await one.until(lambda: one.progress.round >= 1)
+        path = tmp_path / "model.safetensors"
+        path.write_bytes(b"nonsense")
+        with pytest.raises(LearnerFailed, match="no whole safetensors file"):
+            await one.session.running().import_model(str(path))
+        await one.until_state("finished")
+        assert not one.saw("model.imported")
+
+
+async def test_nothing_is_imported_before_a_newcomer_has_its_start(peers, small_job, tmp_path):
+    async with peers() as start:
+        one = await start("a", job=training(small_job, rounds=8))
+        await one.until_state("finished")
+        run = one.session.running()
+        one.session.publish_state("bootstrapping")
+        with pytest.raises(LearnerFailed, match="once it trains"):
+            await run.import_model(str(tmp_path / "model.safetensors"))
+
+
+async def test_where_a_sum_must_stay_an_import_begins_it_anew_for_all(peers, small_job, tmp_path):
+    job = dataclasses.replace(training(small_job, rounds=20), algorithm=Algorithm("gt"))
+    async with peers() as start:
+        two = [await start("a", job=job), await start("b")]
+        await two[1].until(lambda: two[1].progress.round >= 4)
+        path = await export_of(two[0], tmp_path / "model.safetensors")
+        seen = [len(peer.learner.commands) for peer in two]
+        await two[0].session.running().import_model(str(path))
+        for peer in two:
+            await peer.until_state("finished")
+        for peer, before in zip(two, seen, strict=True):
+            later = [c for c in peer.learner.commands[before:] if isinstance(c, RunLocal)]
+            assert any(command.restart for command in later)
 
 
 async def test_allowing_code_while_running_starts_the_refused_job(peers, small_job):

@@ -242,3 +242,11 @@ def test_mnist_files_are_normalised(tmp_path):
 
 def test_an_unknown_source_is_refused():
     assert "no data source" in failure("cifar")
+
+
+@pytest.mark.parametrize("name", ["../secret", "/tmp", "..", ".", "", "a/b", "a\\b", "a\0b", "a\n"])
+def test_a_class_name_of_the_job_leads_nowhere_but_into_the_folder(images, name):
+    images("secret", {"x": 2})
+    path = images("mine", {"a": 4, "b": 4})
+    message = failure(f"folder:{path}", classes=("a", "b", name))
+    assert "cannot be the name of a class folder" in message

@@ -12,6 +12,7 @@ from learner.job import (
     RULES,
     TOPOLOGIES,
     Algorithm,
+    Data,
     Job,
     Model,
     Optimizer,
@@ -101,6 +102,11 @@ def test_local_names_are_the_code_and_the_paths_that_a_job_would_use():
     assert job_from_table(table, source="x").local_names(own_data=True) == ("my.nets:small",)
     table = {"data": {"source": "folder:/data/scans"}}
     assert job_from_table(table, source="x").local_names() == ("folder:/data/scans",)
+    fetched = Job(data=Data("mnist", download=True))
+    assert fetched.local_names() == ("mnist-download",)
+    assert fetched.local_names(own_data=True) == ()
+    # Code that is allowed as code can never be taken for it.
+    assert not is_code_reference("mnist-download")
     assert Job().local_names() == ()
 
 

@@ -1,8 +1,10 @@
+import contextlib
+
 import pytest
 import torch
 from torch import nn
 
-from learner import models
+from learner import models, vision
 from learner.errors import LearnerError
 from learner.job import Model
 
@@ -133,3 +135,16 @@ def test_values_that_are_not_there_for_a_part_say_so(options, part):
 def test_only_values_depend_on_the_part():
     one, other = (models.build(Model(), (4,), 3, 9, part) for part in (0, 5))
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("option", ["weights", "pretrained", "weights_backbone"])
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v3_small", "squeezenet1_1", "googlenet"])
+def test_no_option_of_a_job_makes_torchvision_download_weights(monkeypatch, name, option):
+    asked = []
+    weights = vision.torchvision().models.WeightsEnum
+    monkeypatch.setattr(weights, "get_state_dict", lambda *a, **k: asked.append(a))
+    monkeypatch.setattr("urllib.request.urlopen", lambda *a, **k: asked.append(a))
+    for value in (True, "DEFAULT", "IMAGENET1K_V1"):
+        with contextlib.suppress(LearnerError):
+            models.build(Model(f"torchvision:{name}", {option: value}), (3, 224, 224), 3, 1)
+    assert asked == []

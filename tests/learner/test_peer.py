@@ -307,6 +307,110 @@ def test_export_writes_a_file_that_safetensors_reads(ready, small_job, tmp_path)
     assert sum(t.numel() for t in safetensors.torch.load_file(path).values()) == 650
 
 
+# A model from a file.
+
+
+def exported(learner, path):
+    ask(learner, say.Export(str(path)))
+    return path
+
+
+def with_tensors(path, **changes):
+    tensors = safetensors.torch.load_file(path)
+    safetensors.torch.save_file({**tensors, **changes}, path)
+
+
+@pytest.mark.parametrize("name", ALGORITHMS)
+def test_an_imported_model_is_gone_on_from_as_from_a_donated_one(ready, small_job, tmp_path, name):
+    mode = "async" if name in ASYNC_ONLY else "sync"
+    job = dataclasses.replace(
+        by(name, small_job), training=dataclasses.replace(small_job.training, mode=mode)
+    )
+    donor, importer, newcomer = ready(job, 0), ready(job, 1), ready(job, 1)
+    for learner in (donor, importer, newcomer):
+        play([learner], range(1, 4))
+    path = exported(donor, tmp_path / "model.safetensors")
+    imported, _ = ask(importer, say.Import(str(path)))
+    started, _ = ask(newcomer, say.Bootstrap(3, (1.0,)), raw(model_of(donor)))
+    assert imported == say.Imported(str(path), 3, started.accuracy, started.test_loss)
+    assert torch.equal(model_of(importer), model_of(donor))
+    # Nothing of before is left: both do the same from here on, momentum and trackers included.
+    for learner in (importer, newcomer):
+        play([learner], range(4, 6))
+    assert torch.equal(model_of(importer), model_of(newcomer))
+
+
+def test_an_import_leaves_out_the_work_of_the_round_under_way(ready, small_job, tmp_path):
+    learner = ready(small_job)
+    path = exported(learner, tmp_path / "model.safetensors")
+    local(learner, 1)
+    ask(learner, say.Import(str(path)))
+    assert isinstance(mix(learner, 1, 1.0, [], torch.empty(0)), say.Failed)
+
+
+@pytest.mark.parametrize(
+    ("change", "kind"),
+    [
+        ({"1.bias": torch.full((10,), float("nan"))}, "model"),
+        ({"1.bias": torch.zeros(11)}, "layout"),
+        ({"other": torch.zeros(1)}, "layout"),
+    ],
+)
+def test_a_file_that_does_not_fit_changes_nothing(ready, small_job, tmp_path, change, kind):
+    learner, twin = ready(small_job), ready(small_job)
+    path = exported(ready(small_job, 2), tmp_path / "model.safetensors")
+    with_tensors(path, **change)
+    for one in (learner, twin):
+        play([one], range(1, 3))
+    reply, _ = ask(learner, say.Import(str(path)))
+    assert (type(reply), reply.kind) == (say.Failed, kind)
+    for one in (learner, twin):
+        play([one], range(3, 5))
+    assert torch.equal(model_of(learner), model_of(twin))
+
+
+@pytest.mark.parametrize("buffers", ["average", "keep"])
+def test_buffers_are_imported_too_exchanged_or_not(ready, small_job, tmp_path, buffers):
+    job = dataclasses.replace(
+        small_job, model=Model("torchvision:mnasnet0_5", buffers=buffers), partition=Partition()
+    )
+    donor, importer = ready(job), ready(job)
+    path = exported(donor, tmp_path / "model.safetensors")
+    tensors = safetensors.torch.load_file(path)
+    changed = {
+        name: tensor + 1
+        for name, tensor in tensors.items()
+        if name.endswith(("running_mean", "num_batches_tracked"))
+    }
+    assert len({tensor.dtype for tensor in changed.values()}) == 2
+    with_tensors(path, **changed)
+    reply, _ = ask(importer, say.Import(str(path)))
+    assert isinstance(reply, say.Imported)
+    again = safetensors.torch.load_file(exported(importer, tmp_path / "again"))
+    assert all(torch.equal(again[name], tensor) for name, tensor in changed.items())
+
+
+def test_an_import_that_fails_late_leaves_the_kept_buffers_alone(
+    ready, small_job, tmp_path, monkeypatch
+):
+    job = dataclasses.replace(
+        small_job, model=Model("torchvision:mnasnet0_5", buffers="keep"), partition=Partition()
+    )
+    learner = ready(job)
+    path = exported(learner, tmp_path / "model.safetensors")
+    before = safetensors.torch.load_file(path)
+    with_tensors(path, **{name: tensor + 1 for name, tensor in before.items()})
+
+    def broken(*_):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gradients.OneModule, "evaluate", broken)
+        assert isinstance(ask(learner, say.Import(str(path)))[0], say.Failed)
+    after = safetensors.torch.load_file(exported(learner, tmp_path / "after"))
+    assert all(torch.equal(after[name], tensor) for name, tensor in before.items())
+
+
 def test_buffers_that_are_kept_are_not_exchanged(configure, small_job):
     job = dataclasses.replace(
         small_job, model=Model("torchvision:mnasnet0_5", buffers="keep"), partition=Partition()
