@@ -98,9 +98,10 @@ def _start_parser(start: argparse.ArgumentParser) -> None:
     add("--data-dir", help="state, checkpoints and control socket")
     add("--listen", metavar="HOST:PORT", help="for other peers; port 0 takes a free one")
     add("--advertise", action="append", metavar="ADDRESS", help="address told to others")
-    add("--join", action="append", metavar="ADDRESS", help="ws://host:port of a member; repeatable")
+    add("--join", action="append", metavar="TICKET",
+        help="from gossipctl invite; or wss://host:port of a member; repeatable")  # fmt: skip
     add("--insecure", action="store_true", default=None,
-        help="allow unencrypted links beyond loopback")  # fmt: skip
+        help="plain links between daemons of this machine, for trying things out")  # fmt: skip
     add("--profile", choices=("lan", "local", "wan"), help="time constants of failure detection")
     add("--control-tcp", metavar="HOST:PORT", help="control API on loopback TCP, with a token")
     add("--no-learner", action="store_true", help="a tracker or observer: trains nothing")
@@ -185,12 +186,16 @@ def _announcer(arguments: argparse.Namespace) -> Any:
             }
             print(json.dumps(facts), flush=True)
             return
-        lines = [
-            f"gossipd is running: peer {overlay.my_id[:8]} ({overlay.machine.table.me.name})",
-            f"  peers join with:  gossipd start --join {overlay.machine.table.me.addresses[0]}",
-            f"  control:          gossipctl --data-dir {node.config.data_dir} status",
-            "  links are NOT encrypted or authenticated: keep to networks you trust",
-        ]
+        ctl = f"gossipctl --data-dir {node.config.data_dir}"
+        me, lines = overlay.machine.table.me, []
+        lines.append(f"gossipd is running: peer {overlay.my_id[:8]} ({me.name})")
+        if node.notary is None:
+            join = f"gossipd start --insecure --join {me.addresses[0]} --data-dir ANOTHER"
+            lines.append(f"  peers join with:  {join}")
+            lines.append("  links are PLAIN, neither encrypted nor authenticated (--insecure)")
+        elif node.credentials.may_enrol:
+            lines.append(f"  invite a peer:    {ctl} invite")
+        lines.append(f"  control:          {ctl} status")
         print("\n".join(lines), flush=True)
 
     return ready

@@ -20,6 +20,7 @@ from learner.attacks.names import parse_attack
 from learner.job import DOWNLOAD, check_source, is_code_reference
 from learner.schema import Problem, SchemaError, parse, section, setting, suggestion
 from overlay.records import MAX_ADDRESSES
+from overlay.tickets import is_ticket, read_ticket
 from overlay.transport import is_loopback, split_address
 
 DEFAULT_PORT = 7400
@@ -50,13 +51,18 @@ class OverlaySettings:
         " port if that one is taken",
     )
     advertise: tuple[str, ...] = setting(
-        (), "addresses (ws://host:port) told to others; needed when listening on 0.0.0.0 or ::"
+        (), "addresses (wss://host:port) told to others; needed when listening on 0.0.0.0 or ::"
     )
-    join: tuple[str, ...] = setting((), "addresses (ws://host:port) of members to join through")
+    join: tuple[str, ...] = setting(
+        (), "tickets (gossipctl invite), or addresses (wss://host:port) of members to join through"
+    )
     insecure: bool = setting(
         False,
-        "allow links that are neither encrypted nor authenticated beyond loopback: only inside a"
-        " network you trust, such as a VPN",
+        "plain links, neither encrypted nor authenticated, between daemons of this machine only:"
+        " for trying things out",
+    )
+    certificate_days: float = setting(
+        90.0, "how long the certificates that this peer issues are valid; renewed after two thirds"
     )
     profile: str = setting(
         "lan", "time constants of failure detection", choices=("lan", "local", "wan")
@@ -264,7 +270,7 @@ def _check(config: Config, source: str) -> list[Problem]:
     """What one source can get wrong by itself."""
     problems = []
     addresses = [("overlay.advertise", a) for a in config.overlay.advertise]
-    addresses += [("overlay.join", a) for a in config.overlay.join]
+    addresses += [("overlay.join", a) for a in config.overlay.join if not is_ticket(a)]
     addresses += [("overlay.listen", config.overlay.listen)] if config.overlay.listen else []
     addresses += [("control.tcp", config.control.tcp)] if config.control.tcp else []
     for key, address in addresses:
@@ -272,6 +278,14 @@ def _check(config: Config, source: str) -> list[Problem]:
             split_address(address)
         except ValueError as error:
             problems.append(Problem(source, key, str(error)))
+    for ticket in filter(is_ticket, config.overlay.join):
+        try:
+            read_ticket(ticket)
+        except ValueError as error:
+            problems.append(Problem(source, "overlay.join", str(error)))
+    if not 0 < config.overlay.certificate_days <= 3650:
+        message = "must be more than 0 and at most 3650"
+        problems.append(Problem(source, "overlay.certificate_days", message))
     if len(config.overlay.advertise) > MAX_ADDRESSES:
         message = f"holds {MAX_ADDRESSES} addresses at most"
         problems.append(Problem(source, "overlay.advertise", message))
@@ -303,7 +317,10 @@ def _check_together(config: Config, source: str) -> list[Problem]:
     problems = []
     if config.lie.accomplices and not config.lie.attack:
         problems.append(Problem(source, "lie.accomplices", "have no use without lie.attack"))
-    beyond = [a for a in (*config.overlay.advertise, *config.overlay.join) if not _is_loopback(a)]
+    addresses = (a for a in config.overlay.join if not is_ticket(a))
+    beyond = [a for a in (*config.overlay.advertise, *addresses) if not _is_loopback(a)]
+    if config.overlay.insecure:
+        problems += _check_plain(config, beyond, source)
     if config.lie.attack and beyond:
         message = f"lies are for loopback only, not for {', '.join(beyond)}"
         hint = "leave lie.attack out, or advertise and join addresses of this machine"
@@ -312,12 +329,8 @@ def _check_together(config: Config, source: str) -> list[Problem]:
         problems.append(Problem(source, "lie.attack", "has no use without a learner"))
     if config.overlay.listen:
         host, _ = split_address(config.overlay.listen)
-        if not _is_loopback(config.overlay.listen) and not config.overlay.insecure:
-            message = f"{host} is not loopback, and links are not encrypted yet"
-            hint = "add --insecure only inside a network you trust, such as a VPN"
-            problems.append(Problem(source, "overlay.listen", message, hint))
         if host in ("0.0.0.0", "::") and not config.overlay.advertise:
-            hint = "name the address others reach, such as --advertise ws://192.0.2.7:7400"
+            hint = "name the address others reach, such as --advertise wss://192.0.2.7:7400"
             message = "listening on every address needs overlay.advertise"
             problems.append(Problem(source, "overlay.listen", message, hint))
         if config.lie.attack and not _is_loopback(config.overlay.listen):
@@ -327,6 +340,22 @@ def _check_together(config: Config, source: str) -> list[Problem]:
         hint = "choose a shorter --data-dir, or set control.socket"
         message = f"{config.control_socket} is too long for a Unix socket"
         problems.append(Problem(source, "control.socket", message, hint))
+    return problems
+
+
+def _check_plain(config: Config, beyond: list[str], source: str) -> list[Problem]:
+    """What goes beyond this machine, or needs certificates, cannot be plain."""
+    hint = "leave overlay.insecure (--insecure) out: links are then encrypted"
+    listen = config.overlay.listen
+    if listen and not _is_loopback(listen):
+        beyond = [listen, *beyond]
+    problems = []
+    if beyond:
+        message = f"plain links stay on this machine, and {', '.join(beyond)} is not loopback"
+        problems.append(Problem(source, "overlay.insecure", message, hint))
+    if any(map(is_ticket, config.overlay.join)):
+        message = "a ticket is for a network with encrypted links"
+        problems.append(Problem(source, "overlay.insecure", message, hint))
     return problems
 
 

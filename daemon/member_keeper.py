@@ -8,13 +8,17 @@ Rules kept here:
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import logging
 from typing import Any
 
 from daemon.store import Store, StoreFailed
+from overlay.codec import WireError
 from overlay.membership import Membership
 from overlay.records import Member, Record, State
+from overlay.revocation import Revocation
+from overlay.wire import CONTROL, Revoked
 
 log = logging.getLogger("gossipd")
 
@@ -25,16 +29,33 @@ class MemberKeeper:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._saved: dict[str, Member] = {}
+        self._revoked: set[str] = set()
         self._words: dict[str, str] = {}
         self._version = (-1, "")  # the table's, and the network, when all was written last
+
+    def revoked(self) -> list[Revocation]:
+        """Who is out, as far as the last life knew."""
+        found = []
+        for data in self._store.revocations():
+            try:
+                found += CONTROL.decode(data).revocations
+            except (WireError, AttributeError) as error:
+                log.warning("a remembered revocation cannot be read: %s", error)
+        self._revoked = {revocation.peer_id for revocation in found}
+        return found
+
+    async def remember_revocation(self, revocation: Revocation) -> None:
+        """Write one down before it is told. Raises StoreFailed."""
+        rows = [(revocation.peer_id, CONTROL.encode(Revoked((revocation,))))]
+        await self._store.in_thread(self._store.put_revocations, rows)
+        self._revoked.add(revocation.peer_id)
 
     def remembered(self) -> list[Member]:
         """The other members of the last life."""
         members = []
         for row in self._store.members():
             try:
-                addresses, state = tuple(row.pop("addresses")), State(row.pop("state"))
-                members.append(Member(Record(addresses=addresses, **row), state))
+                members.append(_member(row))
             except (KeyError, TypeError, ValueError) as error:
                 log.warning("a remembered member cannot be read: %s", error)
         self._saved = {member.record.peer_id: member for member in members}
@@ -55,6 +76,11 @@ class MemberKeeper:
             if words != self._words:
                 await self._store.in_thread(self._store.put, words)
                 self._words = words
+            out = table.revocations.by_peer
+            if new := [revocation for peer, revocation in out.items() if peer not in self._revoked]:
+                rows = [(r.peer_id, CONTROL.encode(Revoked((r,)))) for r in new]
+                await self._store.in_thread(self._store.put_revocations, rows)
+                self._revoked.update(r.peer_id for r in new)
             if changed or gone:
                 await self._store.in_thread(self._store.put_members, changed, gone)
                 self._saved = now
@@ -68,5 +94,18 @@ def _row(member: Member) -> dict[str, Any]:
     return {
         **dataclasses.asdict(member.record),
         "addresses": list(member.record.addresses),
+        "chain": [base64.b64encode(one).decode() for one in member.record.chain],
+        "signature": base64.b64encode(member.record.signature).decode(),
         "state": str(member.state),
     }
+
+
+def _member(row: dict[str, Any]) -> Member:
+    """The reverse. Raises KeyError, TypeError or ValueError."""
+    fields = dict(row)
+    state = State(fields.pop("state"))
+    addresses = tuple(fields.pop("addresses"))
+    chain = tuple(base64.b64decode(one) for one in fields.pop("chain", ()))
+    signature = base64.b64decode(fields.pop("signature", ""))
+    record = Record(**fields, addresses=addresses, chain=chain, signature=signature)
+    return Member(record, state)

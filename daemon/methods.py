@@ -22,6 +22,8 @@ import trio
 from daemon import openrpc
 from daemon.jsonrpc import Handler, Method, RpcError
 from daemon.learner_process import LearnerDied, LearnerFailed
+from daemon.naming import peer_named
+from daemon.network_api import NetworkApi
 from daemon.overlay_api import OverlayApi
 from daemon.refusals import (
     BAD_PATH,
@@ -62,7 +64,7 @@ def _handlers(
 
     node_, overlay_, train, job = NodeApi(node), OverlayApi(node), TrainApi(node), JobApi(node)
     model, metrics, events = ModelApi(node), MetricsApi(node), EventsApi(node)
-    trust = TrustApi(node)
+    trust, network = TrustApi(node), NetworkApi(node)
     return {
         "rpc.discover": (discover, True),
         "node.info": (node_.info, True),
@@ -72,6 +74,9 @@ def _handlers(
         "overlay.topology": (overlay_.topology, True),
         "overlay.join": (overlay_.join, False),
         "overlay.leave": (overlay_.leave, False),
+        "network.invite": (network.invite, False),
+        "network.revoke": (network.revoke, False),
+        "network.rotate": (network.rotate, False),
         "train.status": (train.status, True),
         "train.start": (train.start, False),
         "train.stop": (train.stop, False),
@@ -107,7 +112,8 @@ class NodeApi:
             "network": node.overlay.machine.network_id,
             "listen": node.overlay.address,
             "addresses": list(node.overlay.machine.table.me.addresses),
-            "encrypted": False,
+            "encrypted": node.notary is not None,
+            **_membership(node),
             "control": node.control_binds,
             "data_dir": str(node.config.data_dir),
             "learner": node.config.learner.enabled,
@@ -219,29 +225,14 @@ class TrustApi:
 
     async def _set(self, word: str, blocked: bool) -> dict[str, Any]:
         session = self._node.session
-        peer = self._named(word)
+        peer = peer_named(self._node, word, besides=session.trust.blocked)
+        if peer == self._node.overlay.my_id:
+            raise RpcError(UNKNOWN_PEER, "unknown_peer", "a peer cannot block itself")
         try:
             await session.block(peer, blocked)
         except StoreFailed as error:
             raise RpcError(STORE_FAILED, error.kind.replace(".", "_"), str(error)) from None
         return {"peer": peer, "blocked": blocked}
-
-    def _named(self, word: str) -> str:
-        """The id of the one known peer that is meant."""
-        overlay, trust = self._node.overlay, self._node.session.trust
-        records = overlay.machine.table.records()
-        known = dict.fromkeys(trust.blocked, "") | {r.peer_id: r.name for r in records}
-        # An id wins over a name, which anybody may take.
-        found = [word] if word in known else [
-            peer for peer, name in known.items() if word and (name == word or peer.startswith(word))
-        ]  # fmt: skip
-        if len(found) != 1:
-            reason = f"{len(found)} known peers are" if found else "no known peer is"
-            message = f"{reason} called {word[:64]!r}; gossipctl members lists them"
-            raise RpcError(UNKNOWN_PEER, "unknown_peer", message)
-        if found[0] == overlay.my_id:
-            raise RpcError(UNKNOWN_PEER, "unknown_peer", "a peer cannot block itself")
-        return found[0]
 
 
 class JobApi:
@@ -373,6 +364,19 @@ def _parse_job(table: dict[str, Any] | None, toml: str | None) -> Job:
         raise RpcError(JOB_INVALID, "job_invalid", str(error), problems=problems) from None
     message = "give either job (an object) or toml (a text)"
     raise RpcError(JOB_INVALID, "job_invalid", message, problems=[message])
+
+
+def _membership(node: Node) -> dict[str, Any]:
+    """This peer's role, until when its certificate is valid, and why it was put out, if it was."""
+    if node.notary is None:
+        return {"role": None, "certificate_expires_at": None, "revoked": None}
+    certified = node.notary.certified
+    out = node.overlay.machine.table.revocations.by_peer.get(node.overlay.my_id)
+    return {
+        "role": certified.role,
+        "certificate_expires_at": certified.expires_at,
+        "revoked": None if out is None else (out.reason or "no reason was given"),
+    }
 
 
 def _join_error(node: Node) -> str:

@@ -1,8 +1,9 @@
 """The composition root: builds every concrete part of a daemon, runs it, and takes it down.
 
-Life: lock the data directory, open the store, listen, restore what the last life knew, serve the
-control API, train. SIGTERM and SIGINT leave in good order within seconds; a second one ends the
-process at once.
+Life: lock the data directory, open the store, enter the network (`entering`), listen, restore what
+the last life knew, serve the control API, train. A daemon that changes its key or its network goes
+through all of it again in one process. SIGTERM and SIGINT leave in good order within seconds; a
+second one ends the process at once.
 """
 
 from __future__ import annotations
@@ -20,16 +21,22 @@ import trio
 
 from daemon import methods, prometheus
 from daemon.config import DEFAULT_PORT, Config
+from daemon.credentials import Credentials
+from daemon.entering import CannotEnter, enter, seeds
+from daemon.events import EventLog
 from daemon.lock import locked
+from daemon.office import Office
+from daemon.renewal import keep_certificate
 from daemon.running import Node
 from daemon.server import ControlApp, read_token, serve
 from daemon.store import Store, StoreFailed
 from learner.job import Job
 from overlay.driver import open_overlay
 from overlay.effects import Join
-from overlay.identity import new_id
+from overlay.keys import KeyUnusable
 from overlay.profile import PROFILES
 from overlay.records import Record
+from overlay.tls import Tls
 from overlay.transport import Tcp, open_unwrapping_nursery, split_address
 
 log = logging.getLogger("gossipd")
@@ -59,17 +66,26 @@ async def run_node(
     with locked(config.data_dir):
         store = _open_store(config.data_dir)
         try:
-            node = Node(config, store, read_config)
-            async with _open_parts(node):
-                await _start(node, job)
-                ready(node)
-                await node.stopped()
-                with trio.move_on_after(GOODBYE_LIMIT_S):
-                    await node.session.farewell()
-                    await node.overlay.leave()
-                    await _save_members(node)
+            credentials = _open_credentials(config)
+            events = EventLog()
+            wants_restart = True
+            while wants_restart:
+                node = Node(config, store, credentials, events, read_config)
+                await _live(node, job, ready)
+                wants_restart, job, ready = node.wants_restart, None, lambda node: None
         finally:
             store.close()
+
+
+async def _live(node: Node, job: Job | None, ready: Callable[[Node], None]) -> None:
+    async with _open_parts(node):
+        await _start(node, job)
+        ready(node)
+        await node.stopped()
+        with trio.move_on_after(GOODBYE_LIMIT_S):
+            await node.session.farewell()
+            await node.overlay.leave()
+            await _save_members(node)
 
 
 @asynccontextmanager
@@ -78,22 +94,26 @@ async def _open_parts(node: Node) -> AsyncIterator[None]:
     config, store = node.config, node.store
     async with AsyncExitStack() as stack:
         try:
-            me, network = _identity(config, store)
+            network_id = await _enter(node)
+            me = _identity(node, network_id)
             overlay = await stack.enter_async_context(
                 open_overlay(
                     me,
-                    network_id=network,
+                    network_id=network_id,
                     listen=_listen_address(config, store),
                     advertise=config.overlay.advertise,
-                    network=Tcp(loopback_only=bool(config.lie.attack)),
+                    network=node.transport,
                     profile=PROFILES[config.overlay.profile],
                     listener=node.session,
                     may_adopt=node.session.may_adopt_network,
                     rng=random.Random(),
                     remembered=node.keeper.remembered(),
+                    revoked=node.keeper.revoked(),
+                    notary=node.notary,
+                    office=node.office,
                 )
             )
-        except (OSError, StoreFailed) as error:
+        except (OSError, StoreFailed, CannotEnter) as error:
             raise StartFailed(f"cannot start: {error}") from error
         node.overlay = node.session.overlay = overlay
         if not config.node.name and not store.get("name"):
@@ -106,6 +126,8 @@ async def _open_parts(node: Node) -> AsyncIterator[None]:
         await nursery.start(_handle_signals, node)
         nursery.start_soon(node.session.run)
         nursery.start_soon(_keep_members, node)
+        if node.notary is not None:
+            nursery.start_soon(keep_certificate, node)
         yield
         nursery.cancel_scope.cancel()
 
@@ -114,8 +136,8 @@ async def _start(node: Node, job: Job | None) -> None:
     """Join who is to be joined, post the job."""
     overlay, store = node.overlay, node.store
     store.put({"port": str(split_address(overlay.address)[1])})
-    if node.config.overlay.join:
-        overlay.step(Join(node.config.overlay.join))
+    if addresses := seeds(node.config.overlay.join, store):
+        overlay.step(Join(addresses))
     if job is None:
         return
     posted = node.session.jobs.board.posted
@@ -214,22 +236,39 @@ def _open_store(data_dir: Path) -> Store:
         raise StartFailed(f"cannot open {data_dir / 'state.db'}: {error}") from error
 
 
-def _identity(config: Config, store: Store) -> tuple[Record, str]:
-    """This peer's own record, one life on, and its network ('' for one that is still to be found).
+def _open_credentials(config: Config) -> Credentials:
+    try:
+        lifetime_s = config.overlay.certificate_days * 86400
+        return Credentials(config.data_dir, lifetime_s=lifetime_s)
+    except (KeyUnusable, OSError) as error:
+        raise StartFailed(f"cannot start: {error}") from error
 
-    A peer that was asked to join founds no network of its own.
-    """
-    peer_id, network = store.get("peer"), store.get("network")
+
+async def _enter(node: Node) -> str:
+    """Become a member, and make what a member signs and listens with; the network's id, '' for one
+    that is still to be found. Raises CannotEnter, OSError or StoreFailed."""
+    config, credentials = node.config, node.credentials
+    plain = config.overlay.insecure
+    tcp = Tcp(loopback_only=plain or bool(config.lie.attack))
+    network_id = await enter(config, node.store, credentials, tcp)
+    if plain:
+        log.warning("links are PLAIN: neither encrypted nor authenticated (--insecure)")
+        node.transport = tcp
+        return network_id
+    node.transport = Tls(tcp, credentials.contexts())
+    node.notary = credentials.signing()
+    node.office = Office(credentials, node.store, node.is_revoked, node.session.report)
+    return network_id
+
+
+def _identity(node: Node, network: str) -> Record:
+    """This peer's own record, one life on."""
+    config, store, peer_id = node.config, node.store, node.credentials.peer_id
     incarnation = int(store.get("incarnation", "0")) + 1
-    if not peer_id:
-        peer_id = new_id()
-    if not network and not config.overlay.join:
-        network = new_id()
     name = config.node.name or store.get("name") or config.display_name
     words = {"peer": peer_id, "network": network, "incarnation": str(incarnation)}
     store.put({**words, "name": config.node.name} if config.node.name else words)
-    record = Record(peer_id, name, (), incarnation, config.learner.enabled, -1)
-    return record, network
+    return Record(peer_id, name, (), incarnation, config.learner.enabled, -1)
 
 
 def _listen_address(config: Config, store: Store) -> str:

@@ -6,16 +6,22 @@ from typing import Any
 
 import trio
 
+from daemon.entering import take_ticket
 from daemon.jsonrpc import RpcError
 from daemon.mixing_graph import describe, rows_of
-from daemon.refusals import BAD_ADDRESS, BAD_GRAPH, JOIN_FAILED
+from daemon.refusals import BAD_ADDRESS, BAD_GRAPH, JOIN_FAILED, STORE_FAILED
 from daemon.running import Node
+from daemon.store import StoreFailed
 from learner.job import Robust
 from learner.tolerance import advice, tolerated
+from overlay.certificates import read_chain
 from overlay.driver import JoinFailed
+from overlay.enrolment import Denied, Unreachable
+from overlay.identity import short
 from overlay.neighbourhood import MEMBERSHIP_RINGS
-from overlay.records import Member
-from overlay.transport import split_address
+from overlay.records import Member, Record
+from overlay.tickets import is_ticket, read_ticket
+from overlay.transport import Tcp, split_address
 
 JOIN_TIMEOUT_S = 10.0
 
@@ -28,6 +34,18 @@ def _robust(chosen: Robust, degree: int) -> dict[str, Any]:
         "tolerated": tolerated(degree) if chosen.active else 0,
         "advice": advice(chosen.liars, degree) if chosen.active else "",
     }
+
+
+def _certificate(record: Record) -> dict[str, Any]:
+    """A member's role and until when its certificate is valid; None in a network of plain links."""
+    if not record.chain:
+        return {"role": None, "expires_at": None}
+    certified = read_chain(record.chain)
+    return {"role": certified.role, "expires_at": certified.expires_at}
+
+
+def _not_joined(message: str, *, outcome: str = "declined", why: str = "") -> RpcError:
+    return RpcError(JOIN_FAILED, "join_failed", message, outcome=outcome, why=why)
 
 
 class OverlayApi:
@@ -54,6 +72,7 @@ class OverlayApi:
             "part": record.part + 1 if record.part >= 0 else None,
             "self": record.peer_id == overlay.my_id,
             "neighbour": record.peer_id in overlay.links,
+            **_certificate(record),
             "train": state.state if state is not None else None,
         }
 
@@ -93,7 +112,9 @@ class OverlayApi:
         }
 
     async def join(self, address: str) -> dict[str, Any]:
-        """Link to the member that listens at `address` (ws://host:port)."""
+        """Become a member with a ticket, or link to the member at `address` (wss://host:port)."""
+        if is_ticket(address):
+            return await self._join_by_ticket(address)
         try:
             split_address(address)
         except ValueError as error:
@@ -108,6 +129,33 @@ class OverlayApi:
             message = f"no answer from {address} within {JOIN_TIMEOUT_S:.0f} s"
             raise RpcError(JOIN_FAILED, "join_failed", message, outcome="unreachable") from None
         return {"peer": peer, "network": self._node.overlay.machine.network_id}
+
+    async def _join_by_ticket(self, text: str) -> dict[str, Any]:
+        node = self._node
+        try:
+            ticket = read_ticket(text)
+        except ValueError as error:
+            raise RpcError(BAD_ADDRESS, "bad_address", str(error)) from None
+        if ticket.network == node.credentials.network:
+            return await self.join(ticket.addresses[0])
+        if node.notary is None:
+            raise _not_joined("this daemon has plain links (--insecure); start another without")
+        if not node.session.may_adopt_network():
+            raise _not_joined(
+                f"this daemon belongs to network {short(node.credentials.network)} already; start"
+                " another with another --data-dir"
+            )
+        try:
+            tcp = Tcp(loopback_only=bool(node.config.lie.attack))
+            await take_ticket(ticket, node.store, node.credentials, tcp)
+        except Denied as error:
+            raise _not_joined(f"the ticket is refused: {error}", why=error.kind) from None
+        except Unreachable as error:
+            raise _not_joined(str(error), outcome="unreachable") from None
+        except StoreFailed as error:
+            raise RpcError(STORE_FAILED, error.kind.replace(".", "_"), str(error)) from None
+        node.restart()
+        return {"peer": None, "network": ticket.network, "restarting": True}
 
     async def leave(self) -> dict[str, Any]:
         """Leave the network and end the daemon (the same as node.stop)."""

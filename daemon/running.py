@@ -11,13 +11,18 @@ from contextlib import AbstractAsyncContextManager
 import trio
 
 from daemon.config import Config
+from daemon.credentials import Credentials
 from daemon.events import EventLog
 from daemon.learner_process import Learner, open_learner
 from daemon.member_keeper import MemberKeeper
+from daemon.office import Office
 from daemon.session import Session
 from daemon.store import Store
 from learner.schema import SchemaError
 from overlay.driver import Overlay
+from overlay.notary import Signing
+from overlay.tls import Tls
+from overlay.transport import Network
 
 log = logging.getLogger("gossipd")
 
@@ -26,28 +31,63 @@ RELOADED = ("node.log_level", "learner.allow")
 
 
 class Node:
-    """A running daemon, as the control API sees it."""
+    """A running daemon, as the control API sees it.
+
+    `transport` carries its links; `notary` and `office` are those of a member of a network, None
+    where links are plain.
+    """
 
     overlay: Overlay
+    transport: Network
 
-    def __init__(self, config: Config, store: Store, read_config: Callable[[], Config]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        store: Store,
+        credentials: Credentials,
+        events: EventLog,
+        read_config: Callable[[], Config],
+    ) -> None:
         self._read_config = read_config
         self.config = config
         self.store = store
-        self.events = EventLog()
+        self.credentials = credentials
+        self.events = events
+        self.notary: Signing | None = None
+        self.office: Office | None = None
         self.keeper = MemberKeeper(store)
         self.session = Session(config, store, self.events, self._start_learner)
         self.started_at = time.time()
         self.control_binds: list[str] = []
         self._stopping = trio.Event()
+        self.wants_restart = False
 
     def _start_learner(self) -> AbstractAsyncContextManager[Learner]:
         log_file = self.config.data_dir / "learner.log"
         return open_learner(log_file, nice=self.config.learner.nice)
 
+    def use_certificate(self) -> None:
+        """The certificate was renewed: show it on new links, and tell everybody."""
+        assert self.notary is not None
+        assert isinstance(self.transport, Tls)
+        self.notary.renew(self.credentials.chain)
+        self.transport.contexts = self.credentials.contexts()
+        self.overlay.describe_me()
+
+    def restart(self) -> None:
+        """Begin to leave, and to come back in the same process: under another id, or in another
+        network."""
+        self.wants_restart = True
+        self._stopping.set()
+
     def stop(self) -> None:
         """Begin to leave."""
+        self.wants_restart = False
         self._stopping.set()
+
+    def is_revoked(self, peer: str) -> bool:
+        """Whether a peer is out of the network for good."""
+        return peer in self.overlay.machine.table.revocations
 
     @property
     def stopping(self) -> bool:

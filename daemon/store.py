@@ -13,10 +13,13 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import trio
+
+from overlay.certificates import Role
 
 T = TypeVar("T")
 
@@ -28,6 +31,13 @@ CREATE TABLE IF NOT EXISTS rounds (
     data TEXT NOT NULL
 );
 CREATE INDEX IF NOT EXISTS rounds_by_round ON rounds (job, round);
+CREATE TABLE IF NOT EXISTS invitations (
+    hash TEXT PRIMARY KEY, role TEXT NOT NULL, uses INTEGER NOT NULL, expires_at INTEGER NOT NULL
+);
+CREATE TABLE IF NOT EXISTS redeemed (
+    hash TEXT NOT NULL, peer_id TEXT NOT NULL, PRIMARY KEY (hash, peer_id)
+);
+CREATE TABLE IF NOT EXISTS revocations (peer_id TEXT PRIMARY KEY, data BLOB NOT NULL);
 """
 # A week of rounds at one a second, about 150 MB; older rows go.
 MAX_ROUNDS = 500_000
@@ -46,6 +56,17 @@ class StoreFull(StoreFailed):
     """The disk has no room for the write."""
 
     kind = "disk.full"
+
+
+@dataclass(frozen=True, slots=True)
+class Invitation:
+    """A ticket made here: the hash of its secret, how often it may be used in all, and when it
+    expires (Unix seconds)."""
+
+    hash: str
+    role: Role
+    uses: int
+    expires_at: int
 
 
 class Store:
@@ -90,6 +111,56 @@ class Store:
             ("INSERT OR REPLACE INTO members VALUES (?, ?)", rows),
             ("DELETE FROM members WHERE peer_id = ?", [(peer,) for peer in gone]),
         )
+
+    def forget_network(self) -> None:
+        """Forget the members, tickets and revocations of the network that this peer was in."""
+        tables = ("members", "invitations", "redeemed", "revocations")
+        self._write(*[(f"DELETE FROM {table}", [()]) for table in tables])
+
+    def add_invitation(self, invitation: Invitation) -> None:
+        """Remember a ticket."""
+        row = (invitation.hash, invitation.role, invitation.uses, invitation.expires_at)
+        self._write(("INSERT INTO invitations VALUES (?, ?, ?, ?)", [row]))
+
+    def invitation(self, hashed: str) -> Invitation | None:
+        """The ticket whose secret has this hash."""
+        query = "SELECT hash, role, uses, expires_at FROM invitations WHERE hash = ?"
+        row = self._db.execute(query, (hashed,)).fetchone()
+        return None if row is None else Invitation(*row)
+
+    def redeem(self, hashed: str, peer_id: str) -> bool:
+        """Use a ticket; False when others have used it up. A peer's second time is free."""
+        left = "uses > (SELECT count(*) FROM redeemed WHERE redeemed.hash = invitations.hash)"
+        self._write(
+            (
+                "INSERT OR IGNORE INTO redeemed"
+                f" SELECT hash, ? FROM invitations WHERE hash = ? AND {left}",
+                [(peer_id, hashed)],
+            )
+        )
+        query = "SELECT 1 FROM redeemed WHERE hash = ? AND peer_id = ?"
+        return self._db.execute(query, (hashed, peer_id)).fetchone() is not None
+
+    def forget_invitations(self, before: int) -> None:
+        """Forget the tickets that expired before this Unix time."""
+        old = "SELECT hash FROM invitations WHERE expires_at < ?"
+        self._write(
+            (f"DELETE FROM redeemed WHERE hash IN ({old})", [(before,)]),
+            ("DELETE FROM invitations WHERE expires_at < ?", [(before,)]),
+        )
+
+    def revocations(self) -> list[bytes]:
+        """What was remembered by `put_revocation`."""
+        return [row[0] for row in self._db.execute("SELECT data FROM revocations ORDER BY rowid")]
+
+    def is_revoked(self, peer_id: str) -> bool:
+        """Whether a revocation of this peer is remembered."""
+        query = "SELECT 1 FROM revocations WHERE peer_id = ?"
+        return self._db.execute(query, (peer_id,)).fetchone() is not None
+
+    def put_revocations(self, rows: list[tuple[str, bytes]]) -> None:
+        """Remember revocations, by the peer that is out."""
+        self._write(("INSERT OR REPLACE INTO revocations VALUES (?, ?)", rows))
 
     def add_round(self, job: str, number: int, data: dict[str, Any]) -> None:
         """Remember one round's metrics."""

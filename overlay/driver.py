@@ -37,6 +37,7 @@ from overlay.effects import (
     Send,
     Wake,
 )
+from overlay.enrolment import Office, serve_enrolment
 from overlay.greeting import (
     Declined,
     check_author,
@@ -113,9 +114,6 @@ class Listener(Protocol):
     async def provide(self, peer: str, want: Want) -> Blob:
         """The blob a neighbour wants. Raises FetchFailed with the reason."""
 
-    async def enrol(self, socket: WebSocket, line: Line) -> None:
-        """Serve somebody who wants a certificate (`enrolment`)."""
-
 
 class JoinFailed(Exception):
     """A join came to nothing now; `kind` is refused, unreachable or declined."""
@@ -137,9 +135,11 @@ class Overlay:
         nursery: trio.Nursery,
         may_adopt: Callable[[], bool],
         notary: Notary,
+        office: Office | None,
     ) -> None:
         self.machine = machine
         self._notary = notary
+        self._office = office
         self.address = ""
         self._network = network
         self._profile = profile
@@ -386,7 +386,8 @@ class Overlay:
                     line.stream, paths=self._open_to(line), max_message_bytes=MAX_DATA_BYTES
                 ) as socket:
                     if socket.path == ENROL_PATH:
-                        await self._listener.enrol(socket, line)
+                        assert self._office is not None
+                        await serve_enrolment(socket, self._office, line)
                         return
                     first = await socket.receive()
                     if socket.path == CONTROL_PATH:
@@ -401,9 +402,9 @@ class Overlay:
 
     def _open_to(self, line: Line) -> tuple[str, ...]:
         """The paths that this line may ask for: without a certificate, enrolment alone."""
-        if not self._network.secured:
-            return (CONTROL_PATH, DATA_PATH)
-        return (CONTROL_PATH, DATA_PATH, ENROL_PATH) if line.peer_id else (ENROL_PATH,)
+        known = line.peer_id or not self._network.secured
+        links = (CONTROL_PATH, DATA_PATH) if known else ()
+        return links if self._office is None else (*links, ENROL_PATH)
 
     async def _accept_control(
         self, socket: WebSocket, hello: object, proven: str, recognised: Callable[[], None]
@@ -543,11 +544,13 @@ async def open_overlay(
     remembered: Iterable[Member] = (),
     revoked: Iterable[Revocation] = (),
     notary: Notary | None = None,
+    office: Office | None = None,
 ) -> AsyncIterator[Overlay]:
     """Listen at `listen` (`host:port`) and take part until the block ends.
 
     `remembered` are the members of an earlier life and `revoked` those who are out, known before
-    anybody can link; `notary` signs and checks (default: nobody does); `may_adopt()`
+    anybody can link; `notary` signs and checks (default: nobody does), `office` makes members;
+    `may_adopt()`
     says whether this peer would give up its network for the one it dials (it knows nobody yet).
     Raises OSError when the address cannot be listened on.
     """
@@ -560,7 +563,7 @@ async def open_overlay(
         machine.revoke(revocation, now)
     async with open_unwrapping_nursery() as nursery:
         words = notary or Unsigned(me.peer_id)
-        overlay = Overlay(machine, network, profile, listener, nursery, may_adopt, words)
+        overlay = Overlay(machine, network, profile, listener, nursery, may_adopt, words, office)
         overlay.address = await nursery.start(network.listen, listen, overlay.accept)
         overlay.describe_me(addresses=advertise or (overlay.address,))
         nursery.start_soon(overlay.run_timers)

@@ -179,6 +179,7 @@ class OverlayMachine:
         out = revocation.peer_id
         if out == self.table.my_id:
             for peer in list(self._links):
+                self._send(peer, Revoked((revocation,)))
                 self._close(peer, "revoked", lost=False, now=now)
         elif out in self._links:
             self._send(out, Revoked((revocation,)))  # it shall know why

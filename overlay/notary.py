@@ -137,7 +137,7 @@ class Signing:
         unsigned = Revocation(
             peer_id, int(self._clock()), reason, self.chain, bytes(SIGNATURE_BYTES)
         )
-        return seal(unsigned, self._key, self.network)
+        return seal(unsigned, self._key, self.network, chain=self.chain)
 
     def knows(self, record: Record) -> bool:
         try:
@@ -175,7 +175,9 @@ class Signing:
         )
 
 
-def seal(revocation: Revocation, key: Ed25519PrivateKey, network: str) -> Revocation:
-    """The same revocation, signed with this key."""
+def seal(
+    revocation: Revocation, key: Ed25519PrivateKey, network: str, *, chain: Chain
+) -> Revocation:
+    """The same revocation, signed with the key of this chain's owner (empty: the authority)."""
     signature = sign(key, revoking.PURPOSE, network, revocation.words)
-    return dataclasses.replace(revocation, signature=signature)
+    return dataclasses.replace(revocation, chain=chain, signature=signature)
