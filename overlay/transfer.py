@@ -7,7 +7,13 @@ upload. Both ends of a link may ask and serve at once.
 
 Rules kept here:
 - the reader never sends, so two busy ends cannot block each other;
-- what is in flight is bounded: MAX_REQUESTS fetches and as many uploads a link;
+- what is in flight is bounded: MAX_REQUESTS fetches and as many uploads a link, one upload a
+  stream, MAX_RETRIES repeated chunks an upload; wants, and messages that belong to no transfer,
+  are bounded in number a second;
+- nothing is held for whoever stands still: a transfer in which nothing moves for STALLED_S is over,
+  and a link that takes no bytes for so long as well;
+- a frame that is half out is never cut short: whoever is stopped waits for its turn no longer, or
+  ends after the frame;
 - TCP's backpressure is the flow control: chunks are sent one after the other.
 """
 
@@ -21,6 +27,7 @@ from dataclasses import dataclass, field
 import trio
 
 from overlay.codec import WireError
+from overlay.limits import STRAY
 from overlay.transport import ConnectionLost, WebSocket
 from overlay.wire import (
     CHUNK_BYTES,
@@ -28,7 +35,9 @@ from overlay.wire import (
     Accept,
     Again,
     Chunk,
+    DataHello,
     DataMessage,
+    DataWelcome,
     Decline,
     Finish,
     Offer,
@@ -38,6 +47,9 @@ from overlay.wire import (
 MAX_REQUESTS = 8
 # A damaged chunk is asked for this often before the transfer is given up.
 MAX_RETRIES = 5
+# Longer than TCP takes to tell a lost line from a slow one; with all transfers under way at once on
+# a line of 0.6 Mbit/s a chunk of each still comes in time.
+STALLED_S = 30.0
 # Hashing more than this at once would delay heartbeats: it goes to a thread.
 INLINE_HASH_BYTES = 1 << 20
 
@@ -104,9 +116,18 @@ class _Mailbox:
     receive: trio.MemoryReceiveChannel[DataMessage]
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     stopped: bool = False
+    accepted: bool = False
+    repeated: int = 0
+
+    def while_wanted(self) -> trio.CancelScope:
+        """A scope that ends when the upload is stopped."""
+        self.scope = trio.CancelScope()
+        if self.stopped:
+            self.scope.cancel()
+        return self.scope
 
     def stop(self) -> None:
-        """End an upload at the next message: a frame that is half out is never cut short."""
+        """End an upload before its next message."""
         self.stopped = True
         self.scope.cancel()
         self.send.close()
@@ -119,9 +140,14 @@ def _mailbox() -> _Mailbox:
 class DataLink:
     """One data websocket, both directions."""
 
-    def __init__(self, socket: WebSocket, provider: Provider) -> None:
+    def __init__(
+        self, socket: WebSocket, provider: Provider, excess: Callable[[str], str] = lambda kind: ""
+    ) -> None:
+        """`excess(kind)` counts a want or a stray; which limit it breaks, or ''."""
         self._socket = socket
         self._provider = provider
+        self._excess = excess
+        self._turn = trio.Lock()
         self._fetches: dict[int, _Mailbox] = {}
         self._uploads: dict[int, _Mailbox] = {}
         self._streams: dict[tuple[str, str], int] = {}
@@ -141,10 +167,16 @@ class DataLink:
                         mailbox.send.close()
         return self._nonsense
 
+    def end(self) -> None:
+        """End the link."""
+        self._scope.cancel()
+
     async def _read(self, nursery: trio.Nursery) -> str:
         try:
             while True:
                 message = DATA.decode(await self._socket.receive())
+                if isinstance(message, (DataHello, DataWelcome)):
+                    raise WireError("greeted twice")
                 if isinstance(message, Want):
                     self._begin_upload(message, nursery)
                 else:
@@ -193,7 +225,9 @@ class DataLink:
         await self._send(Accept(request))
         retries = 0
         while not assembly.complete:
-            chunk = await mailbox.receive.receive()
+            chunk = await _next(mailbox)
+            if chunk is None:
+                raise FetchFailed(f"nothing came for {STALLED_S:.0f} s")
             if not isinstance(chunk, Chunk):
                 raise FetchFailed("the sender gave up")
             if not assembly.add(chunk):
@@ -214,6 +248,7 @@ class DataLink:
                 return
 
     def _begin_upload(self, want: Want, nursery: trio.Nursery) -> None:
+        self._count("Want")
         if want.request in self._uploads or len(self._uploads) >= MAX_REQUESTS:
             raise WireError("too many wants")
         older = self._uploads.get(self._streams.get((want.scope, want.stream), -1))
@@ -226,17 +261,15 @@ class DataLink:
 
     async def _upload(self, want: Want, mailbox: _Mailbox) -> None:
         try:
-            with mailbox.scope:  # what was stopped need not be found any more
+            with mailbox.while_wanted():  # what was stopped need not be found any more
                 blob = await self._provider(want)
             if not mailbox.stopped:
                 await self._serve(want.request, blob, mailbox)
         except FetchFailed as error:
-            self._uploads.pop(want.request, None)
-            await self._try_send(Decline(want.request, str(error)[:200]))
+            await self._say(Decline(want.request, str(error)[:200]), mailbox, last=True)
         except trio.EndOfChannel:
             pass  # stopped while it waited for the receiver
-        if self._uploads.get(want.request) is mailbox:
-            del self._uploads[want.request]
+        self._forget_upload(want.request, mailbox)
         mailbox.receive.close()
         if self._streams.get((want.scope, want.stream)) == want.request:
             del self._streams[want.scope, want.stream]
@@ -244,44 +277,95 @@ class DataLink:
     async def _serve(self, request: int, blob: Blob, mailbox: _Mailbox) -> None:
         view = memoryview(blob.data).cast("B")
         offer = Offer(request, blob.version, blob.layout, view.nbytes, blob.weight, blob.digest)
-        await self._try_send(offer)
-        if not isinstance(await mailbox.receive.receive(), Accept):
+        await self._say(offer, mailbox)
+        if not isinstance(await _next(mailbox), Accept):
             return
         for offset in range(0, view.nbytes, CHUNK_BYTES):
             if mailbox.stopped:
                 return
-            await self._try_send(_chunk(request, view, offset))
-        while isinstance(message := await mailbox.receive.receive(), Again):
+            await self._say(_chunk(request, view, offset), mailbox)
+        while isinstance(message := await _next(mailbox), Again):
             if not 0 <= message.offset < view.nbytes:
                 return
-            await self._try_send(_chunk(request, view, message.offset))
+            await self._say(_chunk(request, view, message.offset), mailbox)
 
     async def _deliver(self, message: DataMessage) -> None:
-        """Hand a message to its fetch or upload; one that is over is nobody's fault."""
-        if isinstance(message, Finish):
+        """Hand a message to its fetch or upload; one that is over is nobody's fault, but there are
+        only so many of them."""
+        is_to_upload = isinstance(message, (Accept, Again, Finish))
+        mailbox = (self._uploads if is_to_upload else self._fetches).get(message.request)
+        if mailbox is None:
+            self._count(STRAY)
+        elif isinstance(message, Finish):
             # Over at once, not when its task has ended: the next Want may come right behind.
-            if (over := self._uploads.pop(message.request, None)) is not None:
-                over.stop()
-            return
-        if isinstance(message, (Accept, Again)):
-            mailbox = self._uploads.get(message.request)
+            self._forget_upload(message.request, mailbox)
+            mailbox.stop()
         else:
-            mailbox = self._fetches.get(message.request)
-        if mailbox is not None:
+            _check_answer(message, mailbox)
             try:
                 await mailbox.send.send(message)
             except trio.BrokenResourceError:
                 return
 
-    async def _send(self, message: DataMessage) -> None:
-        await self._socket.send(DATA.encode(message))
+    def _forget_upload(self, request: int, mailbox: _Mailbox) -> None:
+        if self._uploads.get(request) is mailbox:
+            del self._uploads[request]
 
-    async def _try_send(self, message: DataMessage) -> None:
-        """Send from an upload: a lost link is the reader's to report, not the upload's."""
+    def _count(self, kind: str) -> None:
+        if excess := self._excess(kind):
+            raise WireError(excess)
+
+    async def _send(self, message: DataMessage) -> None:
+        async with self._turn:
+            await self._send_now(message)
+
+    async def _send_now(self, message: DataMessage) -> None:
+        with trio.move_on_after(STALLED_S) as scope:
+            await self._socket.send(DATA.encode(message))
+        if scope.cancelled_caught:
+            self.end()
+            raise ConnectionLost(f"took no bytes for {STALLED_S:.0f} s", orderly=False)
+
+    async def _say(self, message: DataMessage, mailbox: _Mailbox, *, last: bool = False) -> None:
+        """Send from an upload, unless it is stopped before its turn; what is said last makes room
+        for another one. A lost link is the reader's to report, not the upload's."""
+        has_turn = lost = False
+        with mailbox.while_wanted():
+            await self._turn.acquire()
+            has_turn = True
+        if not has_turn:
+            return
         try:
-            await self._send(message)
+            if last:
+                self._forget_upload(message.request, mailbox)
+            if not mailbox.stopped:
+                await self._send_now(message)
         except ConnectionLost:
+            lost = True
+        finally:
+            self._turn.release()
+        if lost:
             await trio.sleep_forever()
+
+
+def _check_answer(message: DataMessage, mailbox: _Mailbox) -> None:
+    """Raises WireError for what no honest receiver says to an upload. What one does say never fills
+    the mailbox, so the reader does not wait for an upload."""
+    if isinstance(message, Accept):
+        if mailbox.accepted:
+            raise WireError("accepted twice")
+        mailbox.accepted = True
+    if isinstance(message, Again):
+        mailbox.repeated += 1
+        if mailbox.repeated > MAX_RETRIES:
+            raise WireError(f"more than {MAX_RETRIES} chunks asked for again")
+
+
+async def _next(mailbox: _Mailbox) -> DataMessage | None:
+    """The next message, None if there is none in time."""
+    with trio.move_on_after(STALLED_S):
+        return await mailbox.receive.receive()
+    return None
 
 
 def _chunk(request: int, view: memoryview, offset: int) -> Chunk:
