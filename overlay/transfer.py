@@ -22,12 +22,13 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import trio
 
 from overlay.codec import WireError
 from overlay.limits import STRAY
+from overlay.mailbox import MAX_RETRIES, STALLED_S, Mailbox, Outlet, open_mailbox
 from overlay.transport import ConnectionLost, WebSocket
 from overlay.wire import (
     CHUNK_BYTES,
@@ -45,11 +46,6 @@ from overlay.wire import (
 )
 
 MAX_REQUESTS = 8
-# A damaged chunk is asked for this often before the transfer is given up.
-MAX_RETRIES = 5
-# Longer than TCP takes to tell a lost line from a slow one; with all transfers under way at once on
-# a line of 0.6 Mbit/s a chunk of each still comes in time.
-STALLED_S = 30.0
 # Hashing more than this at once would delay heartbeats: it goes to a thread.
 INLINE_HASH_BYTES = 1 << 20
 
@@ -108,35 +104,6 @@ class Assembly:
         return True
 
 
-@dataclass(slots=True)
-class _Mailbox:
-    """Messages for one fetch or upload; bounded by backpressure: the reader waits."""
-
-    send: trio.MemorySendChannel[DataMessage]
-    receive: trio.MemoryReceiveChannel[DataMessage]
-    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
-    stopped: bool = False
-    accepted: bool = False
-    repeated: int = 0
-
-    def while_wanted(self) -> trio.CancelScope:
-        """A scope that ends when the upload is stopped."""
-        self.scope = trio.CancelScope()
-        if self.stopped:
-            self.scope.cancel()
-        return self.scope
-
-    def stop(self) -> None:
-        """End an upload before its next message."""
-        self.stopped = True
-        self.scope.cancel()
-        self.send.close()
-
-
-def _mailbox() -> _Mailbox:
-    return _Mailbox(*trio.open_memory_channel[DataMessage](8))
-
-
 class DataLink:
     """One data websocket, both directions."""
 
@@ -147,9 +114,9 @@ class DataLink:
         self._socket = socket
         self._provider = provider
         self._excess = excess
-        self._turn = trio.Lock()
-        self._fetches: dict[int, _Mailbox] = {}
-        self._uploads: dict[int, _Mailbox] = {}
+        self._outlet = Outlet(socket, self.end)
+        self._fetches: dict[int, Mailbox] = {}
+        self._uploads: dict[int, Mailbox] = {}
         self._streams: dict[tuple[str, str], int] = {}
         self._next_request = 0
         self._scope = trio.CancelScope()
@@ -197,7 +164,7 @@ class DataLink:
             raise FetchFailed("too many transfers under way on this link")
         self._next_request += 1
         request = self._next_request
-        mailbox = self._fetches[request] = _mailbox()
+        mailbox = self._fetches[request] = open_mailbox()
         try:
             return await self._fetch(request, mailbox, Want(request, scope, stream, version), check)
         except (ConnectionLost, trio.EndOfChannel):
@@ -212,9 +179,9 @@ class DataLink:
             await self._say_finished(request)
 
     async def _fetch(
-        self, request: int, mailbox: _Mailbox, want: Want, check: Callable[[Offer], None]
+        self, request: int, mailbox: Mailbox, want: Want, check: Callable[[Offer], None]
     ) -> tuple[Offer, bytearray]:
-        await self._send(want)
+        await self._outlet.send(want)
         answer = await mailbox.receive.receive()
         if isinstance(answer, Decline):
             raise FetchFailed(answer.reason)
@@ -222,10 +189,10 @@ class DataLink:
             raise FetchFailed("answered out of turn")
         check(answer)
         assembly = Assembly(answer)
-        await self._send(Accept(request))
+        await self._outlet.send(Accept(request))
         retries = 0
         while not assembly.complete:
-            chunk = await _next(mailbox)
+            chunk = await mailbox.next()
             if chunk is None:
                 raise FetchFailed(f"nothing came for {STALLED_S:.0f} s")
             if not isinstance(chunk, Chunk):
@@ -234,7 +201,7 @@ class DataLink:
                 retries += 1
                 if retries > MAX_RETRIES:
                     raise FetchFailed("chunks keep arriving damaged")
-                await self._send(Again(request, chunk.offset))
+                await self._outlet.send(Again(request, chunk.offset))
         if await _digest(assembly.buffer) != answer.digest:
             raise FetchFailed("the blob does not have the digest that was offered")
         return answer, assembly.buffer
@@ -243,7 +210,7 @@ class DataLink:
         with trio.move_on_after(1.0) as scope:
             scope.shield = True
             try:
-                await self._send(Finish(request))
+                await self._outlet.send(Finish(request))
             except ConnectionLost:
                 return
 
@@ -256,17 +223,20 @@ class DataLink:
             del self._uploads[self._streams[want.scope, want.stream]]
             older.stop()
         self._streams[want.scope, want.stream] = want.request
-        mailbox = self._uploads[want.request] = _mailbox()
+        mailbox = self._uploads[want.request] = open_mailbox()
         nursery.start_soon(self._upload, want, mailbox)
 
-    async def _upload(self, want: Want, mailbox: _Mailbox) -> None:
+    async def _upload(self, want: Want, mailbox: Mailbox) -> None:
         try:
             with mailbox.while_wanted():  # what was stopped need not be found any more
                 blob = await self._provider(want)
             if not mailbox.stopped:
                 await self._serve(want.request, blob, mailbox)
         except FetchFailed as error:
-            await self._say(Decline(want.request, str(error)[:200]), mailbox, last=True)
+            decline = Decline(want.request, str(error)[:200])
+            await self._outlet.say(
+                decline, mailbox, first=lambda: self._forget_upload(want.request, mailbox)
+            )
         except trio.EndOfChannel:
             pass  # stopped while it waited for the receiver
         self._forget_upload(want.request, mailbox)
@@ -274,20 +244,20 @@ class DataLink:
         if self._streams.get((want.scope, want.stream)) == want.request:
             del self._streams[want.scope, want.stream]
 
-    async def _serve(self, request: int, blob: Blob, mailbox: _Mailbox) -> None:
+    async def _serve(self, request: int, blob: Blob, mailbox: Mailbox) -> None:
         view = memoryview(blob.data).cast("B")
         offer = Offer(request, blob.version, blob.layout, view.nbytes, blob.weight, blob.digest)
-        await self._say(offer, mailbox)
-        if not isinstance(await _next(mailbox), Accept):
+        await self._outlet.say(offer, mailbox)
+        if not isinstance(await mailbox.next(), Accept):
             return
         for offset in range(0, view.nbytes, CHUNK_BYTES):
             if mailbox.stopped:
                 return
-            await self._say(_chunk(request, view, offset), mailbox)
-        while isinstance(message := await _next(mailbox), Again):
+            await self._outlet.say(_chunk(request, view, offset), mailbox)
+        while isinstance(message := await mailbox.next(), Again):
             if not 0 <= message.offset < view.nbytes:
                 return
-            await self._say(_chunk(request, view, message.offset), mailbox)
+            await self._outlet.say(_chunk(request, view, message.offset), mailbox)
 
     async def _deliver(self, message: DataMessage) -> None:
         """Hand a message to its fetch or upload; one that is over is nobody's fault, but there are
@@ -301,71 +271,15 @@ class DataLink:
             self._forget_upload(message.request, mailbox)
             mailbox.stop()
         else:
-            _check_answer(message, mailbox)
-            try:
-                await mailbox.send.send(message)
-            except trio.BrokenResourceError:
-                return
+            await mailbox.put(message)
 
-    def _forget_upload(self, request: int, mailbox: _Mailbox) -> None:
+    def _forget_upload(self, request: int, mailbox: Mailbox) -> None:
         if self._uploads.get(request) is mailbox:
             del self._uploads[request]
 
     def _count(self, kind: str) -> None:
         if excess := self._excess(kind):
             raise WireError(excess)
-
-    async def _send(self, message: DataMessage) -> None:
-        async with self._turn:
-            await self._send_now(message)
-
-    async def _send_now(self, message: DataMessage) -> None:
-        with trio.move_on_after(STALLED_S) as scope:
-            await self._socket.send(DATA.encode(message))
-        if scope.cancelled_caught:
-            self.end()
-            raise ConnectionLost(f"took no bytes for {STALLED_S:.0f} s", orderly=False)
-
-    async def _say(self, message: DataMessage, mailbox: _Mailbox, *, last: bool = False) -> None:
-        """Send from an upload, unless it is stopped before its turn; what is said last makes room
-        for another one. A lost link is the reader's to report, not the upload's."""
-        has_turn = lost = False
-        with mailbox.while_wanted():
-            await self._turn.acquire()
-            has_turn = True
-        if not has_turn:
-            return
-        try:
-            if last:
-                self._forget_upload(message.request, mailbox)
-            if not mailbox.stopped:
-                await self._send_now(message)
-        except ConnectionLost:
-            lost = True
-        finally:
-            self._turn.release()
-        if lost:
-            await trio.sleep_forever()
-
-
-def _check_answer(message: DataMessage, mailbox: _Mailbox) -> None:
-    """Raises WireError for what no honest receiver says to an upload. What one does say never fills
-    the mailbox, so the reader does not wait for an upload."""
-    if isinstance(message, Accept):
-        if mailbox.accepted:
-            raise WireError("accepted twice")
-        mailbox.accepted = True
-    if isinstance(message, Again):
-        mailbox.repeated += 1
-        if mailbox.repeated > MAX_RETRIES:
-            raise WireError(f"more than {MAX_RETRIES} chunks asked for again")
-
-
-async def _next(mailbox: _Mailbox) -> DataMessage | None:
-    """The next message, None if there is none in time."""
-    with trio.move_on_after(STALLED_S):
-        return await mailbox.receive.receive()
-    return None
 
 
 def _chunk(request: int, view: memoryview, offset: int) -> Chunk:
