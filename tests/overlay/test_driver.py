@@ -996,25 +996,58 @@ def test_a_fetch_does_not_wait_for_ever_for_a_data_link(town, member):
 # Real sockets.
 
 
-def test_peers_over_tcp_on_loopback(run, member, memory):
-    @asynccontextmanager
-    async def open_peer(number, heard):
-        async with open_overlay(
-            member(number, addresses=()),
-            network_id=member("network").peer_id,
-            listen="127.0.0.1:0",
-            advertise=(),
-            network=Tcp(),
-            profile=PROFILES["local"],
-            listener=heard,
-            may_adopt=lambda: False,
-            rng=random.Random(number),
-        ) as overlay:
-            yield overlay
+@asynccontextmanager
+async def open_peer(member, number, heard, **changes):
+    async with open_overlay(
+        member(number, addresses=()),
+        network_id=member("network").peer_id,
+        listen="127.0.0.1:0",
+        advertise=(),
+        network=Tcp(),
+        profile=PROFILES["local"],
+        listener=heard,
+        may_adopt=lambda: False,
+        rng=random.Random(number),
+    ) as overlay:
+        yield overlay
 
+
+def test_who_floods_over_tcp_without_listening_is_cut_within_a_second(run, member, memory):
+    async def main():
+        heard = memory.Heard()
+        async with (
+            open_peer(member, 0, heard) as one,
+            open_peer(member, 1, memory.Heard()) as two,
+        ):
+            await one.join(two.address)
+            stream = await Tcp().connect(one.address)
+            async with open_client(
+                stream, host="x", path=wire.CONTROL_PATH, max_message_bytes=wire.MAX_DATA_BYTES
+            ) as socket:
+                greeting = wire.Hello(
+                    wire.PROTOCOL_VERSION, member("network").peer_id,
+                    member(7, addresses=()), bytes(16), b"L" * 16, 0, None,
+                )  # fmt: skip
+                await say(socket, greeting)
+                assert isinstance(await hear(socket), wire.Welcome)
+                with trio.fail_after(5):
+                    while True:
+                        try:
+                            await say(socket, wire.Note(bytes(100)))
+                        except ConnectionLost as error:
+                            reason = str(error)
+                            break
+                assert reason == "more than 1000 Note a second"
+            assert heard.kinds("peer.misbehaved")
+            assert one.links.keys() == {two.my_id}
+
+    run(main, jump=False, limit_s=20)
+
+
+def test_peers_over_tcp_on_loopback(run, member, memory):
     async def main():
         here, there = memory.Heard(), memory.Heard(blobs={"model": bytes(1_000_000)})
-        async with open_peer(0, here) as one, open_peer(1, there) as two:
+        async with open_peer(member, 0, here) as one, open_peer(member, 1, there) as two:
             assert one.machine.table.me.addresses == (one.address,)
             assert await one.join(two.address) == two.my_id
             _, data = await one.fetch(two.my_id, "job", "model", 1, check=fits)
