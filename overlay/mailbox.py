@@ -3,12 +3,14 @@
 Rules kept here:
 - a mailbox is bounded; what an honest receiver says to an upload never fills it, and what another
   says is refused, so the link's reader never waits for an upload;
-- messages leave one after the other; an upload that is stopped waits for its turn no longer;
+- messages leave one after the other; an upload that is stopped waits for its turn no longer, and
+  the end of a fetch is told before anything else is, however long that takes;
 - a frame that is half out is never cut short, but a link that takes no bytes for STALLED_S ends.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -16,7 +18,7 @@ import trio
 
 from overlay.codec import WireError
 from overlay.transport import ConnectionLost, WebSocket
-from overlay.wire import DATA, Accept, Again, DataMessage
+from overlay.wire import DATA, Accept, Again, DataMessage, Finish
 
 MAILBOX_MESSAGES = 8
 # A damaged chunk is asked for this often before the transfer is given up.
@@ -24,6 +26,8 @@ MAX_RETRIES = 5
 # Longer than TCP takes to tell a lost line from a slow one; with all transfers under way at once on
 # a line of 0.6 Mbit/s a chunk of each still comes in time.
 STALLED_S = 30.0
+# Whoever gives a fetch up waits so long until the other side is told; it is told later otherwise.
+FINISH_S = 1.0
 
 
 @dataclass(slots=True)
@@ -85,11 +89,24 @@ class Outlet:
         self._socket = socket
         self._end = end
         self._turn = trio.Lock()
+        self._finished: deque[int] = deque()  # fetches of which the other side is not told yet
 
     async def send(self, message: DataMessage) -> None:
         """Send a message. Raises ConnectionLost."""
         async with self._turn:
             await self._send(message)
+
+    async def finish(self, request: int) -> None:
+        """A fetch is over, or no longer wanted: tell the other side, if that is possible soon, or
+        else in front of the next message."""
+        self._finished.append(request)
+        with trio.move_on_after(FINISH_S) as scope:
+            scope.shield = True
+            try:
+                async with self._turn:
+                    await self._send()
+            except ConnectionLost:
+                return
 
     async def say(
         self, message: DataMessage, mailbox: Mailbox, *, first: Callable[[], None] = lambda: None
@@ -113,7 +130,13 @@ class Outlet:
         if lost:
             await trio.sleep_forever()
 
-    async def _send(self, message: DataMessage) -> None:
+    async def _send(self, message: DataMessage | None = None) -> None:
+        while self._finished:
+            await self._send_now(Finish(self._finished.popleft()))
+        if message is not None:
+            await self._send_now(message)
+
+    async def _send_now(self, message: DataMessage) -> None:
         with trio.move_on_after(STALLED_S) as scope:
             await self._socket.send(DATA.encode(message))
         if scope.cancelled_caught:

@@ -165,8 +165,11 @@ class DataLink:
         self._next_request += 1
         request = self._next_request
         mailbox = self._fetches[request] = open_mailbox()
+        asked = False
         try:
-            return await self._fetch(request, mailbox, Want(request, scope, stream, version), check)
+            await self._outlet.send(Want(request, scope, stream, version))
+            asked = True
+            return await self._fetch(request, mailbox, check)
         except (ConnectionLost, trio.EndOfChannel):
             raise FetchFailed("the link ended during the transfer") from None
         except WireError as error:
@@ -176,12 +179,12 @@ class DataLink:
         finally:
             del self._fetches[request]
             mailbox.receive.close()
-            await self._say_finished(request)
+            if asked:
+                await self._outlet.finish(request)
 
     async def _fetch(
-        self, request: int, mailbox: Mailbox, want: Want, check: Callable[[Offer], None]
+        self, request: int, mailbox: Mailbox, check: Callable[[Offer], None]
     ) -> tuple[Offer, bytearray]:
-        await self._outlet.send(want)
         answer = await mailbox.receive.receive()
         if isinstance(answer, Decline):
             raise FetchFailed(answer.reason)
@@ -205,14 +208,6 @@ class DataLink:
         if await _digest(assembly.buffer) != answer.digest:
             raise FetchFailed("the blob does not have the digest that was offered")
         return answer, assembly.buffer
-
-    async def _say_finished(self, request: int) -> None:
-        with trio.move_on_after(1.0) as scope:
-            scope.shield = True
-            try:
-                await self._outlet.send(Finish(request))
-            except ConnectionLost:
-                return
 
     def _begin_upload(self, want: Want, nursery: trio.Nursery) -> None:
         self._count("Want")

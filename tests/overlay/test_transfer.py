@@ -643,6 +643,33 @@ def test_a_link_whose_other_side_takes_no_bytes_ends(run, puppet):
     run(main)
 
 
+def test_the_end_of_a_fetch_is_told_before_the_next_want_however_long_the_line_is_busy(run, puppet):
+    async def main():
+        names = [f"s{number}" for number in range(MAX_REQUESTS)]
+        async with (
+            puppet(Shelf(**dict.fromkeys(names, b"abc"))) as player,
+            trio.open_nursery() as nursery,
+        ):
+            with trio.move_on_after(0):
+                await player.link.fetch("job", "never asked for", 1, check=fits)
+            with trio.move_on_after(1):
+                nursery.start_soon(occupy, player, names)
+                await player.link.fetch("job", "given up", 1, check=fits)
+            nursery.start_soon(lambda: player.link.fetch("job", "next", 1, check=fits))
+            heard = [await player.hear() for _ in range(MAX_REQUESTS + 3)]
+            fetches = [m for m in heard if not isinstance(m, Offer)]
+            assert [type(message) for message in fetches] == [Want, Finish, Want]
+            assert fetches[0].request == fetches[1].request
+            nursery.cancel_scope.cancel()
+
+    async def occupy(player, names):
+        await trio.sleep(0.5)
+        for request, name in enumerate(names):
+            await player.say(Want(request, "job", name, 1))
+
+    run(main)
+
+
 @pytest.mark.parametrize("stream", ["model", "nothing"])
 def test_wants_whose_answers_nobody_reads_do_not_pile_up(run, puppet, stream):
     async def main():
