@@ -18,6 +18,7 @@ ICML 2018, Algorithm 1, whose average is atomic; here the second half of it come
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from random import Random
 
@@ -41,7 +42,7 @@ LEND, OWED = "lend", "owed"
 # Neighbours that are asked in a round at the most.
 TRIES = 3
 # Overflow rule: beyond these, the oldest debts of this peer are forgotten (their takers are too
-# slow), and what comes in is not fetched.
+# slow), and what comes in is not fetched; nor is more than so much of one neighbour at a time.
 MAX_DEBTS, MAX_CREDITS = 8, 8
 
 
@@ -71,6 +72,7 @@ class PairExchange:
         self._to_lend: Blob | None = None
         self._debts: dict[int, Blob] = {}
         self._credits: list[bytearray] = []
+        self._collecting: Counter[str] = Counter()
 
     # What neighbours say and want.
 
@@ -82,7 +84,8 @@ class PairExchange:
 
     def on_paired(self, peer: str, note: Paired) -> None:
         """A neighbour has averaged with this peer's model: fetch this peer's half."""
-        if len(self._credits) < MAX_CREDITS:
+        if len(self._credits) < MAX_CREDITS and self._collecting[peer] < MAX_DEBTS:
+            self._collecting[peer] += 1
             self._nursery.start_soon(self._collect, peer, note.round)
 
     async def provide(self, peer: str, want: Want, completed: int) -> Blob:
@@ -170,6 +173,8 @@ class PairExchange:
             self._hold_against(peer, error)
         else:
             self._credits.append(vectors)
+        finally:
+            self._collecting -= Counter((peer,))  # no entry stays at nought
 
     def _hold_against(self, peer: str, error: FetchFailed) -> None:
         if isinstance(error, Unfit):

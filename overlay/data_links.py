@@ -3,7 +3,8 @@
 Rules kept here:
 - whoever dialled the control link dials the data link as well, and again when it is lost, for as
   long as the control link lives;
-- nonsense on it costs the whole link; its mere loss costs nothing but the transfer under way.
+- nonsense on it costs the whole link; its mere loss costs nothing but the transfer under way;
+- a link has one: a newer data link ends the older.
 """
 
 from __future__ import annotations
@@ -72,7 +73,10 @@ class DataLinks:
         async def provide(want: Want) -> Blob:
             return await self._provide(link.peer, want)
 
-        data = DataLink(socket, provide)
+        def excess(kind: str) -> str:
+            return link.rates.excess_of(kind, 1, trio.current_time())
+
+        data = DataLink(socket, provide, excess)
         self._meter.opened(socket, is_data=True)
         link.attach(data)
         try:

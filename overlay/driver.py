@@ -8,6 +8,7 @@ never wait (a full outbox ends a link instead).
 from __future__ import annotations
 
 import logging
+import math
 import random
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -16,6 +17,7 @@ from typing import Any, Protocol
 
 import trio
 
+from overlay.admission import Admission, AdmissionSettings, Pending, remote_host
 from overlay.codec import WireError
 from overlay.credence import believed
 from overlay.data_links import DataLinks
@@ -47,9 +49,11 @@ from overlay.greeting import (
     refusal,
 )
 from overlay.identity import is_id, new_id, short
+from overlay.limits import Limits, RateTable
 from overlay.link import Link
 from overlay.machine import OverlayMachine
 from overlay.notary import Forged, Notary, Unsigned
+from overlay.penalties import Penalties, PenaltySettings
 from overlay.profile import Profile
 from overlay.records import Member, Record
 from overlay.revocation import Revocation
@@ -90,10 +94,10 @@ from overlay.wire import (
 
 log = logging.getLogger("gossipd.overlay")
 
-# Connections that have not said who they are yet; more are closed at once.
-MAX_PENDING = 128
 # Two links of one pair that begin within this time are a race, not a repair.
 RACE_S = 2.0
+# A data link that is not there after so long is not waited for any longer.
+DATA_LINK_S = 30.0
 
 
 class Listener(Protocol):
@@ -152,7 +156,9 @@ class Overlay:
             self._connect, listener.provide, self._condemn, self._meter, profile.dial_timeout_s
         )
         self._instance = secrets.token_bytes(16)
-        self._pending = 0
+        self._admission = Admission(AdmissionSettings())
+        self._rates = RateTable(Limits())
+        self._penalties = Penalties(PenaltySettings())
         self._adopting = 0  # dials under way in which this peer would change networks
         self._moved = trio.Event()
         self._joins: dict[str, list[trio.MemorySendChannel[JoinFailed | str]]] = {}
@@ -182,7 +188,8 @@ class Overlay:
         link = self._links.get(peer)
         if link is None:
             raise FetchFailed("there is no link to this peer")
-        await link.data_ready.wait()
+        with trio.move_on_after(DATA_LINK_S):
+            await link.data_ready.wait()
         if link.data is None:
             raise FetchFailed("the data link is down")
         return await link.data.fetch(scope, stream, version, check=check)
@@ -266,6 +273,7 @@ class Overlay:
         reason = "has no address"
         for address in dial.addresses:
             try:
+                self._check_welcome(dial.target)
                 await self._dial_address(dial, address)
                 return
             except DialRefused as error:
@@ -293,7 +301,8 @@ class Overlay:
                 welcome, link_id = await self._greet(socket, proven)
                 scope.deadline = float("inf")
                 peer = welcome.record.peer_id
-                link = Link(peer, welcome.instance, link_id, True, trio.current_time(), socket)
+                self._check_welcome(peer)
+                link = self._make_link(peer, welcome.instance, link_id, True, socket)
                 self._answer_join(dial.target, peer)
                 await self._hold(link, welcome.record, welcome.digest, dial.target, address)
         if scope.cancelled_caught:
@@ -358,47 +367,42 @@ class Overlay:
 
     async def accept(self, stream: trio.abc.Stream) -> None:
         """Serve one incoming connection to its end."""
-        if self._pending >= MAX_PENDING:
-            await trio.aclose_forcefully(stream)
-            return
-        self._pending += 1
+        scope = trio.CancelScope(deadline=trio.current_time() + HANDSHAKE_S)
+        pending = self._admission.enter(remote_host(stream), scope.cancel)
         try:
-            await self._serve(stream)
+            with scope:
+                await self._serve(stream, scope, pending)
+            if scope.cancelled_caught:
+                log.info("incoming connection dropped: it did not say in time who it is")
         except (HandshakeFailed, ConnectionLost, WireError) as error:
             log.info("incoming connection dropped: %s", error)
         except Exception:
             log.exception("incoming connection dropped: a bug of ours")
-
-    async def _serve(self, stream: trio.abc.Stream) -> None:
-        known = False
-
-        def recognised() -> None:
-            nonlocal known
-            known = True
-            scope.deadline = float("inf")
-            self._pending -= 1
-
-        try:
-            with trio.CancelScope() as scope:
-                scope.deadline = trio.current_time() + HANDSHAKE_S
-                line = await self._network.welcome(stream)
-                async with open_server(
-                    line.stream, paths=self._open_to(line), max_message_bytes=MAX_DATA_BYTES
-                ) as socket:
-                    if socket.path == ENROL_PATH:
-                        assert self._office is not None
-                        await serve_enrolment(socket, self._office, line)
-                        return
-                    first = await socket.receive()
-                    if socket.path == CONTROL_PATH:
-                        hello = CONTROL.decode(first)
-                        await self._accept_control(socket, hello, line.peer_id, recognised)
-                    else:
-                        hello = DATA.decode(first)
-                        await self._accept_data(socket, hello, line.peer_id, recognised)
         finally:
-            if not known:
-                self._pending -= 1
+            self._admission.leave(pending)
+
+    async def _serve(
+        self, stream: trio.abc.Stream, scope: trio.CancelScope, pending: Pending
+    ) -> None:
+        def recognised() -> None:
+            scope.deadline = float("inf")
+            self._admission.leave(pending)
+
+        line = await self._network.welcome(stream)
+        async with open_server(
+            line.stream, paths=self._open_to(line), max_message_bytes=MAX_DATA_BYTES
+        ) as socket:
+            if socket.path == ENROL_PATH:
+                assert self._office is not None
+                await serve_enrolment(socket, self._office, line)
+                return
+            first = await socket.receive()
+            if socket.path == CONTROL_PATH:
+                hello = CONTROL.decode(first)
+                await self._accept_control(socket, hello, line.peer_id, recognised)
+            else:
+                hello = DATA.decode(first)
+                await self._accept_data(socket, hello, line.peer_id, recognised)
 
     def _open_to(self, line: Line) -> tuple[str, ...]:
         """The paths that this line may ask for: without a certificate, enrolment alone."""
@@ -415,6 +419,8 @@ class Overlay:
         if hello.network and self.machine.follows:
             self._adopt(hello.network)
         no = no or refusal(hello, self.machine, trio.current_time())
+        if no is None and (wait_s := self._penalty_s(hello.record.peer_id)):
+            no = Refuse("busy", f"you broke a limit of this peer and are refused for {wait_s} s")
         if hello.candidacy is not None and not self.machine.network_id:
             self.step(MetHomeless(hello.candidacy, ""))
         if (
@@ -437,14 +443,8 @@ class Overlay:
         )
         await socket.send(CONTROL.encode(welcome))
         recognised()
-        link = Link(
-            hello.record.peer_id,
-            hello.instance,
-            hello.link_id,
-            False,
-            trio.current_time(),
-            socket,
-        )
+        peer = hello.record.peer_id
+        link = self._make_link(peer, hello.instance, hello.link_id, False, socket)
         await self._hold(link, hello.record, hello.digest, "", "")
 
     def _is_duplicate(self, peer: str, instance: bytes) -> bool:
@@ -472,6 +472,12 @@ class Overlay:
             nursery.cancel_scope.cancel()
 
     # Holding.
+
+    def _make_link(
+        self, peer: str, instance: bytes, link_id: bytes, dialled: bool, socket: WebSocket
+    ) -> Link:
+        rates, now = self._rates.of(peer), trio.current_time()
+        return Link(peer, instance, link_id, dialled, now, socket, rates)
 
     async def _hold(
         self, link: Link, record: Record, digest: int, target: str, address: str
@@ -504,29 +510,54 @@ class Overlay:
 
     async def _read(self, link: Link) -> bool:
         """Take messages in until the link ends; whether it ended in good order."""
-        try:
-            while True:
-                message = CONTROL.decode(await link.socket.receive())
-                if isinstance(message, (Hello, Welcome, Refuse)):
-                    raise WireError("greeted twice")
-                if self._links.get(link.peer) is not link:
-                    continue  # this link is closing: what it says is no longer heard
-                if isinstance(message, Note):
-                    self._listener.note(link.peer, message.body)
-                else:
-                    heard = believed(message, self._notary, self.machine.table)
-                    self.step(Received(link.peer, heard))
-        except ConnectionLost as error:
-            return error.orderly
-        except (WireError, Forged) as error:
-            self._condemn(link, str(error))
-            return False
+        while True:
+            try:
+                data = await link.socket.receive()
+                if self._links.get(link.peer) is link:
+                    self._take(link, data)
+                # Otherwise this link is closing: what it says is no longer heard.
+            except ConnectionLost as error:
+                log.debug("link to %s is over: %s", short(link.peer), error)
+                return error.orderly
+            except (WireError, Forged) as error:
+                self._condemn(link, str(error))
 
-    def _condemn(self, link: Link, nonsense: str) -> None:
-        """A peer that sends what is no message of ours loses the link."""
-        log.warning("link to %s dropped: what it sent is refused: %s", short(link.peer), nonsense)
-        self._listener.report("peer.misbehaved", {"peer": link.peer, "reason": nonsense})
-        link.scope.cancel()
+    def _take(self, link: Link, data: bytes) -> None:
+        """Take one message in. Raises WireError for nonsense, and for more than is allowed, and
+        Forged."""
+        message = CONTROL.decode(data)
+        if isinstance(message, (Hello, Welcome, Refuse)):
+            raise WireError("greeted twice")
+        kind, now = type(message).__name__, trio.current_time()
+        if excess := link.rates.excess(kind, len(data), now):
+            raise WireError(excess)
+        if isinstance(message, Note):
+            self._listener.note(link.peer, message.body)
+        else:
+            heard = believed(message, self._notary, self.machine.table)
+            self.step(Received(link.peer, heard))
+
+    def _condemn(self, link: Link, reason: str) -> None:
+        """A peer that sends what is no message of ours, or too many, loses the link, is told why,
+        and is not linked again for a while."""
+        if self._links.get(link.peer) is not link:
+            link.scope.cancel()
+            return
+        wait_s = self._penalties.punish(link.peer, trio.current_time())
+        log.warning("link to %s dropped for %.0f s: %s", short(link.peer), wait_s, reason)
+        self._listener.report("peer.misbehaved", {"peer": link.peer, "reason": reason})
+        del self._links[link.peer]
+        link.close(reason)
+        self.step(LinkDown(link.peer, orderly=False))
+
+    def _check_welcome(self, peer: str) -> None:
+        """Raises Declined for a peer that broke a limit a short time ago."""
+        if wait_s := self._penalty_s(peer):
+            words = f"it broke a limit of this peer and is refused for {wait_s} s"
+            raise Declined(Refuse("busy", words))
+
+    def _penalty_s(self, peer: str) -> int:
+        return math.ceil(self._penalties.remaining_s(peer, trio.current_time()))
 
 
 @asynccontextmanager

@@ -7,7 +7,13 @@ upload. Both ends of a link may ask and serve at once.
 
 Rules kept here:
 - the reader never sends, so two busy ends cannot block each other;
-- what is in flight is bounded: MAX_REQUESTS fetches and as many uploads a link;
+- what is in flight is bounded: MAX_REQUESTS fetches and as many uploads a link, one upload a
+  stream, MAX_RETRIES repeated chunks an upload; wants, and messages that belong to no transfer,
+  are bounded in number a second;
+- nothing is held for whoever stands still: a transfer in which nothing moves for STALLED_S is over,
+  and a link that takes no bytes for so long as well;
+- a frame that is half out is never cut short: whoever is stopped waits for its turn no longer, or
+  ends after the frame;
 - TCP's backpressure is the flow control: chunks are sent one after the other.
 """
 
@@ -16,11 +22,13 @@ from __future__ import annotations
 import hashlib
 import zlib
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import trio
 
 from overlay.codec import WireError
+from overlay.limits import STRAY
+from overlay.mailbox import MAX_RETRIES, STALLED_S, Mailbox, Outlet, open_mailbox
 from overlay.transport import ConnectionLost, WebSocket
 from overlay.wire import (
     CHUNK_BYTES,
@@ -28,7 +36,9 @@ from overlay.wire import (
     Accept,
     Again,
     Chunk,
+    DataHello,
     DataMessage,
+    DataWelcome,
     Decline,
     Finish,
     Offer,
@@ -36,8 +46,6 @@ from overlay.wire import (
 )
 
 MAX_REQUESTS = 8
-# A damaged chunk is asked for this often before the transfer is given up.
-MAX_RETRIES = 5
 # Hashing more than this at once would delay heartbeats: it goes to a thread.
 INLINE_HASH_BYTES = 1 << 20
 
@@ -96,34 +104,19 @@ class Assembly:
         return True
 
 
-@dataclass(slots=True)
-class _Mailbox:
-    """Messages for one fetch or upload; bounded by backpressure: the reader waits."""
-
-    send: trio.MemorySendChannel[DataMessage]
-    receive: trio.MemoryReceiveChannel[DataMessage]
-    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
-    stopped: bool = False
-
-    def stop(self) -> None:
-        """End an upload at the next message: a frame that is half out is never cut short."""
-        self.stopped = True
-        self.scope.cancel()
-        self.send.close()
-
-
-def _mailbox() -> _Mailbox:
-    return _Mailbox(*trio.open_memory_channel[DataMessage](8))
-
-
 class DataLink:
     """One data websocket, both directions."""
 
-    def __init__(self, socket: WebSocket, provider: Provider) -> None:
+    def __init__(
+        self, socket: WebSocket, provider: Provider, excess: Callable[[str], str] = lambda kind: ""
+    ) -> None:
+        """`excess(kind)` counts a want or a stray; which limit it breaks, or ''."""
         self._socket = socket
         self._provider = provider
-        self._fetches: dict[int, _Mailbox] = {}
-        self._uploads: dict[int, _Mailbox] = {}
+        self._excess = excess
+        self._outlet = Outlet(socket, self.end)
+        self._fetches: dict[int, Mailbox] = {}
+        self._uploads: dict[int, Mailbox] = {}
         self._streams: dict[tuple[str, str], int] = {}
         self._next_request = 0
         self._scope = trio.CancelScope()
@@ -141,10 +134,16 @@ class DataLink:
                         mailbox.send.close()
         return self._nonsense
 
+    def end(self) -> None:
+        """End the link."""
+        self._scope.cancel()
+
     async def _read(self, nursery: trio.Nursery) -> str:
         try:
             while True:
                 message = DATA.decode(await self._socket.receive())
+                if isinstance(message, (DataHello, DataWelcome)):
+                    raise WireError("greeted twice")
                 if isinstance(message, Want):
                     self._begin_upload(message, nursery)
                 else:
@@ -165,9 +164,12 @@ class DataLink:
             raise FetchFailed("too many transfers under way on this link")
         self._next_request += 1
         request = self._next_request
-        mailbox = self._fetches[request] = _mailbox()
+        mailbox = self._fetches[request] = open_mailbox()
+        asked = False
         try:
-            return await self._fetch(request, mailbox, Want(request, scope, stream, version), check)
+            await self._outlet.send(Want(request, scope, stream, version))
+            asked = True
+            return await self._fetch(request, mailbox, check)
         except (ConnectionLost, trio.EndOfChannel):
             raise FetchFailed("the link ended during the transfer") from None
         except WireError as error:
@@ -177,12 +179,12 @@ class DataLink:
         finally:
             del self._fetches[request]
             mailbox.receive.close()
-            await self._say_finished(request)
+            if asked:
+                await self._outlet.finish(request)
 
     async def _fetch(
-        self, request: int, mailbox: _Mailbox, want: Want, check: Callable[[Offer], None]
+        self, request: int, mailbox: Mailbox, check: Callable[[Offer], None]
     ) -> tuple[Offer, bytearray]:
-        await self._send(want)
         answer = await mailbox.receive.receive()
         if isinstance(answer, Decline):
             raise FetchFailed(answer.reason)
@@ -190,30 +192,25 @@ class DataLink:
             raise FetchFailed("answered out of turn")
         check(answer)
         assembly = Assembly(answer)
-        await self._send(Accept(request))
+        await self._outlet.send(Accept(request))
         retries = 0
         while not assembly.complete:
-            chunk = await mailbox.receive.receive()
+            chunk = await mailbox.next()
+            if chunk is None:
+                raise FetchFailed(f"nothing came for {STALLED_S:.0f} s")
             if not isinstance(chunk, Chunk):
                 raise FetchFailed("the sender gave up")
             if not assembly.add(chunk):
                 retries += 1
                 if retries > MAX_RETRIES:
                     raise FetchFailed("chunks keep arriving damaged")
-                await self._send(Again(request, chunk.offset))
+                await self._outlet.send(Again(request, chunk.offset))
         if await _digest(assembly.buffer) != answer.digest:
             raise FetchFailed("the blob does not have the digest that was offered")
         return answer, assembly.buffer
 
-    async def _say_finished(self, request: int) -> None:
-        with trio.move_on_after(1.0) as scope:
-            scope.shield = True
-            try:
-                await self._send(Finish(request))
-            except ConnectionLost:
-                return
-
     def _begin_upload(self, want: Want, nursery: trio.Nursery) -> None:
+        self._count("Want")
         if want.request in self._uploads or len(self._uploads) >= MAX_REQUESTS:
             raise WireError("too many wants")
         older = self._uploads.get(self._streams.get((want.scope, want.stream), -1))
@@ -221,67 +218,63 @@ class DataLink:
             del self._uploads[self._streams[want.scope, want.stream]]
             older.stop()
         self._streams[want.scope, want.stream] = want.request
-        mailbox = self._uploads[want.request] = _mailbox()
+        mailbox = self._uploads[want.request] = open_mailbox()
         nursery.start_soon(self._upload, want, mailbox)
 
-    async def _upload(self, want: Want, mailbox: _Mailbox) -> None:
+    async def _upload(self, want: Want, mailbox: Mailbox) -> None:
         try:
-            with mailbox.scope:  # what was stopped need not be found any more
+            with mailbox.while_wanted():  # what was stopped need not be found any more
                 blob = await self._provider(want)
             if not mailbox.stopped:
                 await self._serve(want.request, blob, mailbox)
         except FetchFailed as error:
-            self._uploads.pop(want.request, None)
-            await self._try_send(Decline(want.request, str(error)[:200]))
+            decline = Decline(want.request, str(error)[:200])
+            await self._outlet.say(
+                decline, mailbox, first=lambda: self._forget_upload(want.request, mailbox)
+            )
         except trio.EndOfChannel:
             pass  # stopped while it waited for the receiver
-        if self._uploads.get(want.request) is mailbox:
-            del self._uploads[want.request]
+        self._forget_upload(want.request, mailbox)
         mailbox.receive.close()
         if self._streams.get((want.scope, want.stream)) == want.request:
             del self._streams[want.scope, want.stream]
 
-    async def _serve(self, request: int, blob: Blob, mailbox: _Mailbox) -> None:
+    async def _serve(self, request: int, blob: Blob, mailbox: Mailbox) -> None:
         view = memoryview(blob.data).cast("B")
         offer = Offer(request, blob.version, blob.layout, view.nbytes, blob.weight, blob.digest)
-        await self._try_send(offer)
-        if not isinstance(await mailbox.receive.receive(), Accept):
+        await self._outlet.say(offer, mailbox)
+        if not isinstance(await mailbox.next(), Accept):
             return
         for offset in range(0, view.nbytes, CHUNK_BYTES):
             if mailbox.stopped:
                 return
-            await self._try_send(_chunk(request, view, offset))
-        while isinstance(message := await mailbox.receive.receive(), Again):
+            await self._outlet.say(_chunk(request, view, offset), mailbox)
+        while isinstance(message := await mailbox.next(), Again):
             if not 0 <= message.offset < view.nbytes:
                 return
-            await self._try_send(_chunk(request, view, message.offset))
+            await self._outlet.say(_chunk(request, view, message.offset), mailbox)
 
     async def _deliver(self, message: DataMessage) -> None:
-        """Hand a message to its fetch or upload; one that is over is nobody's fault."""
-        if isinstance(message, Finish):
+        """Hand a message to its fetch or upload; one that is over is nobody's fault, but there are
+        only so many of them."""
+        is_to_upload = isinstance(message, (Accept, Again, Finish))
+        mailbox = (self._uploads if is_to_upload else self._fetches).get(message.request)
+        if mailbox is None:
+            self._count(STRAY)
+        elif isinstance(message, Finish):
             # Over at once, not when its task has ended: the next Want may come right behind.
-            if (over := self._uploads.pop(message.request, None)) is not None:
-                over.stop()
-            return
-        if isinstance(message, (Accept, Again)):
-            mailbox = self._uploads.get(message.request)
+            self._forget_upload(message.request, mailbox)
+            mailbox.stop()
         else:
-            mailbox = self._fetches.get(message.request)
-        if mailbox is not None:
-            try:
-                await mailbox.send.send(message)
-            except trio.BrokenResourceError:
-                return
+            await mailbox.put(message)
 
-    async def _send(self, message: DataMessage) -> None:
-        await self._socket.send(DATA.encode(message))
+    def _forget_upload(self, request: int, mailbox: Mailbox) -> None:
+        if self._uploads.get(request) is mailbox:
+            del self._uploads[request]
 
-    async def _try_send(self, message: DataMessage) -> None:
-        """Send from an upload: a lost link is the reader's to report, not the upload's."""
-        try:
-            await self._send(message)
-        except ConnectionLost:
-            await trio.sleep_forever()
+    def _count(self, kind: str) -> None:
+        if excess := self._excess(kind):
+            raise WireError(excess)
 
 
 def _chunk(request: int, view: memoryview, offset: int) -> Chunk:

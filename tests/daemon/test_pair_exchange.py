@@ -4,8 +4,10 @@ import dataclasses
 
 import pytest
 import torch
+import trio
 
-from daemon.pair_exchange import LEND, OWED
+from daemon.notes import Paired
+from daemon.pair_exchange import LEND, MAX_DEBTS, OWED
 from learner.job import Algorithm, Gossip, Partition, Training
 from overlay.transfer import FetchFailed
 from overlay.wire import Want
@@ -108,3 +110,29 @@ async def test_whoever_has_nobody_to_meet_goes_on_alone(peers, job):
         peer = await start("a", job=lonely)
         await peer.until_state("finished")
         assert peer.progress.figures["neighbours"] == 0
+
+
+async def test_a_neighbour_that_owes_without_end_is_asked_for_little_at_a_time(
+    peers, job, monkeypatch
+):
+    asked = []
+
+    async def fetch(peer, run, stream, version, *, check):
+        asked.append(version)
+        await trio.sleep_forever()
+
+    async with peers() as start:
+        running = await all_of(start, job)
+        await running[0].until(lambda: running[0].progress.round >= 3)
+        for peer in running:
+            peer.session.pause(True)
+        for peer in running:
+            await peer.until_state("paused")
+        exchange, run = exchange_of(running[0]), running[0].session.running().run
+        exchange._credits.clear()
+        monkeypatch.setattr(running[0].overlay, "fetch", fetch)
+        for number in range(1000):
+            exchange.on_paired(IDS[1], Paired(run, number))
+        exchange.on_paired(IDS[2], Paired(run, 7))
+        await running[0].until(lambda: len(asked) > MAX_DEBTS)
+        assert sorted(asked) == sorted([*range(MAX_DEBTS), 7])

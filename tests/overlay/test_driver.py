@@ -8,10 +8,12 @@ import trio
 import trio.testing
 
 from overlay import wire
+from overlay.admission import AdmissionSettings
 from overlay.driver import JoinFailed, open_overlay
 from overlay.effects import Join
 from overlay.identity import is_id
-from overlay.link import OUTBOX_MESSAGES
+from overlay.limits import DEFAULT_ALLOWANCES
+from overlay.link import OUTBOX_BYTES, OUTBOX_MESSAGES
 from overlay.profile import PROFILES
 from overlay.records import State
 from overlay.transfer import FetchFailed
@@ -682,7 +684,7 @@ def test_who_does_not_greet_is_shown_the_door(town, path, first):
         async with caller(place, one, path) as socket:
             await socket.send(first)
             await ends(socket)
-        assert one.overlay._pending == 0
+        assert len(one.overlay._admission) == 0
 
     town(story)
 
@@ -728,24 +730,49 @@ def test_whatever_comes_to_the_port_is_closed_in_bounded_time_and_the_overlay_li
         except trio.BrokenResourceError:
             pass
         assert trio.current_time() - began <= HANDSHAKE_S + 1
-        await memory.until(lambda: one.overlay._pending == 0)
+        await memory.until(lambda: len(one.overlay._admission) == 0)
         await place.start(2, seed=0)
         await memory.until(place.settled)
 
     town(story)
 
 
-def test_more_unnamed_connections_than_the_limit_are_closed_at_once(town, monkeypatch, memory):
+@pytest.fixture
+def few_places(monkeypatch):
+    monkeypatch.setattr("overlay.driver.AdmissionSettings", lambda: AdmissionSettings(total=3))
+
+
+def test_the_oldest_unnamed_connection_makes_room_for_a_newcomer(town, few_places):
     async def story(place):
-        monkeypatch.setattr("overlay.driver.MAX_PENDING", 3)
         one = await place.start(0)
-        streams = [await place.streams.connect("test:1", one.overlay.address) for _ in range(4)]
+        streams = [await place.streams.connect("test:1", one.overlay.address) for _ in range(5)]
         await trio.testing.wait_all_tasks_blocked()
-        assert await streams[3].receive_some() == b""
-        assert one.overlay._pending == 3
+        for oldest in streams[:2]:
+            assert await oldest.receive_some() == b""
+        assert len(one.overlay._admission) == 3
         await trio.sleep(HANDSHAKE_S + 1)
-        assert one.overlay._pending == 0
-        await place.start(1, seed=0)
+        assert len(one.overlay._admission) == 0
+
+    town(story)
+
+
+def test_connections_that_say_nothing_keep_nobody_out(town, few_places, memory):
+    async def keep_dialling(place, target):
+        while True:
+            stream = await place.streams.connect("loris:1", target.overlay.address)
+            await stream.send_all(UPGRADE[:20])
+            await trio.sleep(0.05)
+
+    async def story(place):
+        one = await place.start(0)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(keep_dialling, place, one)
+            await trio.sleep(2 * HANDSHAKE_S)
+            for number in (1, 2, 3):
+                await place.start(number, seed=0)
+            await memory.until(place.settled)
+            assert len(one.overlay._admission) == 3
+            nursery.cancel_scope.cancel()
 
     town(story)
 
@@ -776,28 +803,251 @@ def test_a_neighbour_that_breaks_every_link_does_not_keep_us_busy(town, member, 
     town(story)
 
 
+# More than is allowed.
+
+
+async def flood(socket, codec, messages):
+    """Say all that, and take in what comes until the other side ends the connection; why it did."""
+    try:
+        for message in messages:
+            await socket.send(codec.encode(message))
+        while True:
+            await socket.receive()
+    except ConnectionLost as error:
+        return str(error)
+
+
+FLOODS = [
+    wire.Heartbeat(1),
+    wire.News((), (), ()),
+    wire.SyncRequest((0,) * 64),
+    wire.SyncPage((), ()),
+    wire.Note(b"again"),
+]
+
+
+@pytest.mark.parametrize("message", FLOODS, ids=lambda message: type(message).__name__)
+def test_who_floods_is_cut_and_told_why_while_another_link_lives_on(town, member, memory, message):
+    kind = type(message).__name__
+
+    async def story(place):
+        one, two = await place.grow(2)
+        (link,) = one.overlay.links.values()
+        async with caller(place, one) as socket:
+            await say(socket, hello(place, member(7, addresses=())))
+            assert isinstance(await hear(socket), wire.Welcome)
+            with trio.fail_after(1):
+                said = [message] * (int(DEFAULT_ALLOWANCES[kind].burst) + 10)
+                reason = await flood(socket, wire.CONTROL, said)
+        assert reason == f"more than {DEFAULT_ALLOWANCES[kind].rate:.0f} {kind} a second"
+        misbehaved = one.heard.kinds("peer.misbehaved")
+        assert misbehaved == [
+            ("peer.misbehaved", {"peer": member(7).peer_id, "reason": reason}),
+        ]
+        assert list(one.overlay.links.values()) == [link]
+        two.overlay.send_note(one.id, b"still here")
+        await memory.until(lambda: (two.id, b"still here") in one.heard.notes)
+
+    town(story)
+
+
+async def be_cut(place, record, target):
+    """Greet and flood; the refusal if that was the answer to the greeting."""
+    async with caller(place, target) as socket:
+        await say(socket, hello(place, record))
+        if isinstance(answer := await hear(socket), wire.Refuse):
+            return answer
+        await socket.send(b"\xc1")
+        await ends(socket)
+    return None
+
+
+def test_who_was_cut_is_refused_for_a_while_and_twice_as_long_the_next_time(town, member):
+    async def story(place):
+        one, _ = await place.grow(2)
+        bad = member(7, addresses=())
+        assert await be_cut(place, bad, one) is None
+        for wait_s in (1, 2, 4):
+            refused = await be_cut(place, bad, one)
+            assert (refused.kind, refused.reason) == (
+                "busy", f"you broke a limit of this peer and are refused for {wait_s} s",
+            )  # fmt: skip
+            assert await be_cut(place, member(8 + wait_s, addresses=()), one) is None
+            await trio.sleep(wait_s)
+            assert await be_cut(place, bad, one) is None
+
+    town(story)
+
+
+def test_a_new_link_does_not_bring_a_new_allowance(town, member):
+    async def story(place):
+        one, _ = await place.grow(2)
+        most = [wire.Heartbeat(1)] * int(DEFAULT_ALLOWANCES["Heartbeat"].burst * 0.7)
+        for link in range(2):
+            async with caller(place, one) as socket:
+                await say(socket, hello(place, member(7, addresses=())))
+                await hear(socket)
+                with trio.move_on_after(0.1):
+                    await flood(socket, wire.CONTROL, most)
+            assert broken_by(place, 0) == [member(7).peer_id] * link
+
+    town(story)
+
+
+def test_who_was_cut_is_not_dialled_before_its_time_is_over(town, member, memory):
+    async def story(place):
+        one, two = await place.grow(2)
+        (link,) = one.overlay.links.values()
+        before = place.streams.dials
+        one.overlay._condemn(link, "said too much")
+        await trio.sleep(0.9)
+        assert not one.overlay.links
+        assert not two.overlay.links
+        assert place.streams.dials - before <= 4  # those of the other side, in vain
+        assert not one.heard.kinds("member.suspect", "member.dead")
+        with pytest.raises(JoinFailed, match="is refused for 1 s"):
+            await one.overlay.join(two.overlay.address)
+        await memory.until(place.settled)
+
+    town(story)
+
+
+def test_who_wants_too_much_is_cut_and_told_why(town, member):
+    async def story(place):
+        one, _ = await place.grow(2)
+        async with stranger(place, member, one) as (control, data):
+            one.heard.blobs["model"] = b"x"
+            often = int(DEFAULT_ALLOWANCES["Want"].burst) + 10
+            wants = [wire.Want(number, "job", "model", 1) for number in range(often)]
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(flood, data, wire.DATA, wants)
+                reason = await flood(control, wire.CONTROL, [])
+            assert reason == "more than 1000 Want a second"
+        assert broken_by(place, 0) == [member(7).peer_id]
+
+    town(story)
+
+
+def test_a_second_data_link_ends_the_first(town, member):
+    async def story(place):
+        one, _ = await place.grow(2)
+        async with (
+            stranger(place, member, one) as (_, data),
+            caller(place, one, wire.DATA_PATH) as newer,
+        ):
+            await newer.send(wire.DATA.encode(wire.DataHello(b"L" * 16)))
+            assert isinstance(wire.DATA.decode(await newer.receive()), wire.DataWelcome)
+            await ends(data)
+            assert one.overlay.links[member(7).peer_id].data is not None
+        assert not broken_by(place, 0)
+
+    town(story)
+
+
+def test_a_neighbour_that_lets_too_many_bytes_wait_is_cut_off(town):
+    async def story(place):
+        one, two = await place.grow(2)
+        (link,) = one.overlay.links.values()
+        place.streams.stalled += ["peer0:1", "peer1:1"]
+        note = bytes(60_000)
+        for _ in range(OUTBOX_BYTES // 62_000):
+            one.overlay.send_note(two.id, note)
+        assert not link.scope.cancel_called
+        for _ in range(20):
+            one.overlay.send_note(two.id, note)
+        with trio.fail_after(1):
+            await link.ended.wait()
+
+    town(story)
+
+
+def test_an_outbox_that_is_emptied_takes_any_number_of_bytes(town, memory):
+    async def story(place):
+        one, two = await place.grow(2)
+        (link,) = one.overlay.links.values()
+        for round in range(1, 4):
+            for _ in range(120):
+                one.overlay.send_note(two.id, bytes(60_000))
+            await memory.until(lambda: len(two.heard.notes) == 120 * round)  # noqa: B023
+        assert link.waiting_bytes < 60_000
+
+    town(story)
+
+
+def test_a_fetch_does_not_wait_for_ever_for_a_data_link(town, member):
+    async def story(place):
+        one, _ = await place.grow(2)
+        async with caller(place, one) as control, trio.open_nursery() as nursery:
+            await say(control, hello(place, member(7, addresses=())))
+            await hear(control)
+            nursery.start_soon(keep_beating, control)
+            with pytest.raises(FetchFailed, match="the data link is down"):
+                await one.overlay.fetch(member(7).peer_id, "job", "model", 1, check=fits)
+            nursery.cancel_scope.cancel()
+
+    async def keep_beating(control):
+        while True:
+            await say(control, wire.Heartbeat(1))
+            await trio.sleep(0.5)
+
+    town(story)
+
+
 # Real sockets.
 
 
-def test_peers_over_tcp_on_loopback(run, member, memory):
-    @asynccontextmanager
-    async def open_peer(number, heard):
-        async with open_overlay(
-            member(number, addresses=()),
-            network_id=member("network").peer_id,
-            listen="127.0.0.1:0",
-            advertise=(),
-            network=Tcp(),
-            profile=PROFILES["local"],
-            listener=heard,
-            may_adopt=lambda: False,
-            rng=random.Random(number),
-        ) as overlay:
-            yield overlay
+@asynccontextmanager
+async def open_peer(member, number, heard, **changes):
+    async with open_overlay(
+        member(number, addresses=()),
+        network_id=member("network").peer_id,
+        listen="127.0.0.1:0",
+        advertise=(),
+        network=Tcp(),
+        profile=PROFILES["local"],
+        listener=heard,
+        may_adopt=lambda: False,
+        rng=random.Random(number),
+    ) as overlay:
+        yield overlay
 
+
+def test_who_floods_over_tcp_without_listening_is_cut_within_a_second(run, member, memory):
+    async def main():
+        heard = memory.Heard()
+        async with (
+            open_peer(member, 0, heard) as one,
+            open_peer(member, 1, memory.Heard()) as two,
+        ):
+            await one.join(two.address)
+            stream = await Tcp().connect(one.address)
+            async with open_client(
+                stream, host="x", path=wire.CONTROL_PATH, max_message_bytes=wire.MAX_DATA_BYTES
+            ) as socket:
+                greeting = wire.Hello(
+                    wire.PROTOCOL_VERSION, member("network").peer_id,
+                    member(7, addresses=()), bytes(16), b"L" * 16, 0, None,
+                )  # fmt: skip
+                await say(socket, greeting)
+                assert isinstance(await hear(socket), wire.Welcome)
+                with trio.fail_after(5):
+                    while True:
+                        try:
+                            await say(socket, wire.Note(bytes(100)))
+                        except ConnectionLost as error:
+                            reason = str(error)
+                            break
+                assert reason == "more than 1000 Note a second"
+            assert heard.kinds("peer.misbehaved")
+            assert one.links.keys() == {two.my_id}
+
+    run(main, jump=False, limit_s=20)
+
+
+def test_peers_over_tcp_on_loopback(run, member, memory):
     async def main():
         here, there = memory.Heard(), memory.Heard(blobs={"model": bytes(1_000_000)})
-        async with open_peer(0, here) as one, open_peer(1, there) as two:
+        async with open_peer(member, 0, here) as one, open_peer(member, 1, there) as two:
             assert one.machine.table.me.addresses == (one.address,)
             assert await one.join(two.address) == two.my_id
             _, data = await one.fetch(two.my_id, "job", "model", 1, check=fits)

@@ -8,7 +8,8 @@ import pytest
 import trio
 
 from overlay.codec import WireError
-from overlay.transfer import MAX_REQUESTS, MAX_RETRIES, Assembly, DataLink, FetchFailed, make_blob
+from overlay.mailbox import MAX_RETRIES, STALLED_S
+from overlay.transfer import MAX_REQUESTS, Assembly, DataLink, FetchFailed, make_blob
 from overlay.transport import Tcp, open_client, open_server
 from overlay.wire import (
     CHUNK_BYTES,
@@ -18,6 +19,8 @@ from overlay.wire import (
     Accept,
     Again,
     Chunk,
+    DataHello,
+    DataWelcome,
     Decline,
     Finish,
     Offer,
@@ -98,9 +101,9 @@ def puppet(memory):
             return DATA.decode(await self._end.receive())
 
     @asynccontextmanager
-    async def play(shelf=None):
+    async def play(shelf=None, excess=lambda kind: ""):
         ours, theirs = memory.pipes()
-        player = Puppet(DataLink(ours, shelf or Shelf()), theirs)
+        player = Puppet(DataLink(ours, shelf or Shelf(), excess), theirs)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(player.run)
             yield player
@@ -485,6 +488,201 @@ def test_too_many_wants_and_the_same_request_twice_cost_the_link(run, puppet):
 
     run(lambda: main(range(MAX_REQUESTS + 1)))
     run(lambda: main([1, 1]))
+
+
+@pytest.mark.parametrize("greeting", [DataHello(bytes(16)), DataWelcome()])
+def test_a_second_greeting_costs_the_link(run, puppet, greeting):
+    async def main():
+        async with puppet() as player:
+            await player.say(greeting)
+            await trio.testing.wait_all_tasks_blocked()
+            assert player.verdict == "greeted twice"
+
+    run(main)
+
+
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        (Want(1, "job", "model", 1), "Want"),
+        (Accept(7), "Stray"),
+        (Again(7, 0), "Stray"),
+        (Finish(7), "Stray"),
+        (Decline(7, "no"), "Stray"),
+        (offer_of(b"x", 7), "Stray"),
+        (chunk_of(b"x", 0, 7), "Stray"),
+    ],
+)
+def test_wants_and_messages_that_belong_nowhere_are_counted(run, puppet, message, kind):
+    counted = []
+
+    def excess(kind):
+        counted.append(kind)
+        return "too many" if len(counted) > 3 else ""
+
+    async def main():
+        async with puppet(Shelf(), excess) as player:
+            for number in range(4):
+                assert player.verdict is None
+                await player.say(Want(number, "j", "s", 1) if kind == "Want" else message)
+                await trio.testing.wait_all_tasks_blocked()
+            assert player.verdict == "too many"
+            assert counted == [kind] * 4
+
+    run(main)
+
+
+def test_messages_of_a_transfer_are_not_counted(run, puppet, failing):
+    async def main():
+        data = content(3 * CHUNK_BYTES)
+        counted = []
+        async with puppet(Shelf(model=data), lambda kind: counted.append(kind) or "") as player:
+            await player.say(Want(1, "job", "model", 1))
+            await player.hear()
+            await player.say(Accept(1))
+            for _ in range(3):
+                await player.hear()
+            await player.say(Again(1, 0))
+            await player.hear()
+            await player.say(Finish(1))
+            await trio.testing.wait_all_tasks_blocked()
+            assert counted == ["Want"]
+
+    run(main)
+
+
+def test_accepting_twice_costs_the_link(run, puppet):
+    async def main():
+        async with puppet(Shelf(model=b"abc")) as player:
+            await player.say(Want(1, "job", "model", 1))
+            await player.hear()
+            await player.say(Accept(1))
+            await player.hear()
+            await player.say(Accept(1))
+            await trio.testing.wait_all_tasks_blocked()
+            assert player.verdict == "accepted twice"
+
+    run(main)
+
+
+def test_a_chunk_is_sent_again_so_often_and_then_the_link_is_over(run, puppet):
+    async def main():
+        async with puppet(Shelf(model=b"abc")) as player:
+            await player.say(Want(1, "job", "model", 1))
+            await player.hear()
+            await player.say(Accept(1))
+            for _ in range(MAX_RETRIES):
+                await player.hear()
+                await player.say(Again(1, 0))
+            assert isinstance(await player.hear(), Chunk)
+            assert player.verdict is None
+            await player.say(Again(1, 0))
+            await trio.testing.wait_all_tasks_blocked()
+            assert player.verdict == "more than 5 chunks asked for again"
+
+    run(main)
+
+
+# Standing still.
+
+
+@pytest.mark.parametrize("accepts", [True, False])
+def test_an_upload_is_not_held_for_a_receiver_that_says_nothing(run, puppet, accepts):
+    async def main():
+        async with puppet(Shelf(model=b"abc")) as player:
+            await player.say(Want(1, "job", "model", 1))
+            await player.hear()
+            if accepts:
+                await player.say(Accept(1))
+                await player.hear()
+            await trio.sleep(STALLED_S - 1)
+            assert player.link._uploads
+            await trio.sleep(2)
+            assert not player.link._uploads
+            assert not player.link._streams
+            await player.say(Want(2, "job", "model", 1))
+            assert isinstance(await player.hear(), Offer)
+
+    run(main)
+
+
+def test_a_fetch_is_given_up_when_its_sender_stands_still(run, puppet, failing):
+    async def main():
+        reasons = []
+        data = content(3 * CHUNK_BYTES)
+        async with puppet() as player, trio.open_nursery() as nursery:
+            nursery.start_soon(note_failure, player.link, reasons)
+            await player.hear()
+            await trio.sleep(3 * STALLED_S)  # the caller decides how long it waits for the offer
+            await player.say(offer_of(data))
+            await player.hear()
+            for offset in (0, CHUNK_BYTES):
+                await trio.sleep(STALLED_S - 1)
+                await player.say(chunk_of(data, offset))
+            assert not reasons
+            assert await player.hear() == Finish(1)
+        assert reasons == ["nothing came for 30 s"]
+
+    async def note_failure(link, reasons):
+        reasons.append(await failing(link))
+
+    run(main)
+
+
+def test_a_link_whose_other_side_takes_no_bytes_ends(run, puppet):
+    async def main():
+        names = [f"s{number}" for number in range(MAX_REQUESTS)]
+        async with puppet(Shelf(**dict.fromkeys(names, b"abc"))) as player:
+            for request, name in enumerate(names):
+                await player.say(Want(request, "job", name, 1))
+            await trio.sleep(STALLED_S - 1)
+            assert player.verdict is None
+            await trio.sleep(2)
+            assert player.verdict == ""
+
+    run(main)
+
+
+def test_the_end_of_a_fetch_is_told_before_the_next_want_however_long_the_line_is_busy(run, puppet):
+    async def main():
+        names = [f"s{number}" for number in range(MAX_REQUESTS)]
+        async with (
+            puppet(Shelf(**dict.fromkeys(names, b"abc"))) as player,
+            trio.open_nursery() as nursery,
+        ):
+            with trio.move_on_after(0):
+                await player.link.fetch("job", "never asked for", 1, check=fits)
+            with trio.move_on_after(1):
+                nursery.start_soon(occupy, player, names)
+                await player.link.fetch("job", "given up", 1, check=fits)
+            nursery.start_soon(lambda: player.link.fetch("job", "next", 1, check=fits))
+            heard = [await player.hear() for _ in range(MAX_REQUESTS + 3)]
+            fetches = [m for m in heard if not isinstance(m, Offer)]
+            assert [type(message) for message in fetches] == [Want, Finish, Want]
+            assert fetches[0].request == fetches[1].request
+            nursery.cancel_scope.cancel()
+
+    async def occupy(player, names):
+        await trio.sleep(0.5)
+        for request, name in enumerate(names):
+            await player.say(Want(request, "job", name, 1))
+
+    run(main)
+
+
+@pytest.mark.parametrize("stream", ["model", "nothing"])
+def test_wants_whose_answers_nobody_reads_do_not_pile_up(run, puppet, stream):
+    async def main():
+        async with puppet(Shelf(model=b"abc")) as player:
+            before = trio.lowlevel.current_statistics().tasks_living
+            for request in range(500):
+                await player.say(Want(request, "job", stream, request))
+            await trio.testing.wait_all_tasks_blocked()
+            assert player.verdict is None
+            assert trio.lowlevel.current_statistics().tasks_living - before <= 8
+            assert len(player.link._uploads) <= 1
+
+    run(main)
 
 
 @pytest.mark.parametrize("data", [b"", b"\xc1", b"\x91\xa3abc", bytes(CHUNK_BYTES)])
