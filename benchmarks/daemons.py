@@ -56,7 +56,7 @@ class Daemons:
         began = time.time()
         founder = self.names[0]
         self._launch(founder)
-        join = ["--join", self._peers[founder].address]
+        join = ["--join", self._peers[founder].ticket]
         with ThreadPoolExecutor(cores()) as pool:
             launches = pool.map(lambda name: self._launch(name, join), self.names[1:])
             ready_at, launched_at = max(launches)

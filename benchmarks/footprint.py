@@ -53,7 +53,7 @@ def measure() -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="gossipd-footprint-") as name, ExitStack() as stack:
         peers: list[LocalPeer] = []
         for index in range(PEERS):
-            join = ["--join", peers[0].address] if peers else []
+            join = ["--join", peers[0].ticket] if peers else []
             flags = ["--no-learner", *join]
             peers.append(
                 stack.enter_context(local_peer(f"p{index}", Path(name) / f"{index}", flags))

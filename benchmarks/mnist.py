@@ -79,7 +79,7 @@ def measure(data: Path) -> dict[str, Any]:
         peers: list[LocalPeer] = []
         for index in range(PEERS):
             flags = ["--datasets", str(data), "--part", f"{index + 1}/20"]
-            flags += ["--join", peers[0].address] if peers else ["--job", str(job)]
+            flags += ["--join", peers[0].ticket] if peers else ["--job", str(job)]
             peers.append(
                 stack.enter_context(local_peer(f"owner{index + 1}", folder / f"{index}", flags))
             )

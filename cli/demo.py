@@ -168,7 +168,7 @@ class Demo:
         name = f"peer{index + 1}"
         flags = ["--job", str(self._job)]
         if self._peers:
-            flags = ["--join", self._peers[0].daemon.address]
+            flags = ["--join", self._peers[0].daemon.ticket]
         daemon = local_peer(name, self._folder / name, ["--part", f"{index + 1}/{PARTS}", *flags])
         peer = Peer(self._stack.enter_context(daemon))
         self._peers.append(peer)

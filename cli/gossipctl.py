@@ -68,7 +68,9 @@ def parser() -> argparse.ArgumentParser:
     ):
         _watchable(add(name, help, _show(method, view)))
     _add_topology(add)
-    add("join", "link to a member", _join).add_argument("address", help="ws://host:port")
+    join = add("join", "become a member with a ticket, or link to a member", _join)
+    join.add_argument("address", metavar="TICKET", help="or wss://host:port; - reads it from input")
+    _add_network(add)
     add("leave", "leave the network and end the daemon", _show("overlay.leave", views.plain))
     add("stop", "the same as leave", _show("node.stop", views.plain))
     metrics = add("metrics", "figures of the last rounds", _metrics)
@@ -85,6 +87,30 @@ def parser() -> argparse.ArgumentParser:
     rpc.add_argument("params", nargs="?", help="JSON array or object")
     add("raw", "send a JSON-RPC text (a batch, say) from standard input", _raw)
     return top
+
+
+def _add_network(add: Any) -> None:
+    invite = add("invite", "make a ticket with which others can join", _invite)
+    invite.add_argument(
+        "--ttl", type=_lasting, default=3600.0, metavar="TIME", help="30m, 1h, 7d (default: 1h)"
+    )
+    invite.add_argument("--uses", type=int, default=1, help="how many peers (default: 1)")
+    invite.add_argument("--role", choices=("member", "issuer"), default="member",
+        help="an issuer can invite others in turn (default: member)")  # fmt: skip
+    revoke = add("revoke", "put a member out of the network, for good", _revoke)
+    revoke.add_argument("peer", help="id, its beginning, or name")
+    revoke.add_argument("--reason", default="", help="told to everybody")
+    add("rotate", "change this peer's key", _show("network.rotate", views.rotated))
+
+
+def _lasting(text: str) -> float:
+    """Seconds of 90, 90s, 30m, 1h or 7d."""
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+    unit = units.get(text[-1:])
+    try:
+        return float(text[:-1] if unit else text) * (unit or 1.0)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no time; write 30m, 1h or 7d") from None
 
 
 def _add_topology(add: Any) -> None:
@@ -194,11 +220,18 @@ def _present(ask: Callable[[], Any], view: views.View, arguments: Arguments) -> 
 
 
 def _join(target: Target, arguments: Arguments) -> None:
-    _present(
-        lambda: call(target, "overlay.join", {"address": arguments.address}),
-        lambda answer: f"linked to {answer['peer'][:8]} of network {answer['network'][:8]}",
-        arguments,
-    )
+    word = sys.stdin.readline().strip() if arguments.address == "-" else arguments.address
+    _present(lambda: call(target, "overlay.join", {"address": word}), views.joined, arguments)
+
+
+def _invite(target: Target, arguments: Arguments) -> None:
+    params = {"ttl_s": arguments.ttl, "uses": arguments.uses, "role": arguments.role}
+    _present(lambda: call(target, "network.invite", params), views.invitation, arguments)
+
+
+def _revoke(target: Target, arguments: Arguments) -> None:
+    params = {"peer": arguments.peer, "reason": arguments.reason}
+    _present(lambda: call(target, "network.revoke", params), views.plain, arguments)
 
 
 def _blocking(method: str) -> Callable[[Target, Arguments], None]:

@@ -17,7 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -40,6 +40,7 @@ class LocalPeer:
     data_dir: Path
     process: subprocess.Popen[bytes]
     facts: dict[str, Any]
+    _ticket: str = field(default="", repr=False)
 
     @property
     def peer_id(self) -> str:
@@ -50,6 +51,13 @@ class LocalPeer:
     def address(self) -> str:
         """Where other peers join it."""
         return str(self.facts["listen"])
+
+    @property
+    def ticket(self) -> str:
+        """With which any number of peers can join its network."""
+        if not self._ticket:
+            self._ticket = self.call("network.invite", uses=10_000)["ticket"]
+        return self._ticket
 
     @property
     def target(self) -> Target:

@@ -235,7 +235,7 @@ def start(plan: Plan, folder: Path, stack: ExitStack, *, data_dir: str) -> list[
 
     first = one(0)
     with ThreadPoolExecutor(STARTERS) as pool:
-        join = ("--join", first.daemon.address)
+        join = ("--join", first.daemon.ticket)
         others = [pool.submit(one, index, *join) for index in range(1, len(plan.names))]
     peers = [first, *(future.result() for future in others)]
     wait_until(lambda: all_there(peers), 30 + len(peers), "all daemons know each other")

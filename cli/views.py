@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable
 from typing import Any
 
 from cli.render import DASH, clock, duration, number, pairs, percent, size, table
 
 SHORT = 8
+
+
+PLAIN = "  (PLAIN: neither encrypted nor authenticated)"
 
 
 def status(answer: dict[str, Any]) -> str:
@@ -19,7 +23,8 @@ def status(answer: dict[str, Any]) -> str:
     lines = [
         ("peer", f"{answer['peer'][:SHORT]} ({answer['name']})"),
         ("network", answer["network"][:SHORT] or _still_joining(answer)),
-        ("listens", answer["listen"] + ("" if answer["encrypted"] else "  (not encrypted)")),
+        ("role", _role(answer)),
+        ("listens", answer["listen"] + ("" if answer["encrypted"] else PLAIN)),
         ("members", answer["members"]),
         ("links", len(answer["neighbours"])),
         ("job", f"{job['name']} (version {job['version']}, {job['digest']})" if job else None),
@@ -32,6 +37,38 @@ def status(answer: dict[str, Any]) -> str:
         ("data dir", answer["data_dir"]),
     ]
     return pairs(lines)
+
+
+def _role(answer: dict[str, Any]) -> str | None:
+    if answer["revoked"] is not None:
+        return f"REVOKED: {answer['revoked']}; it comes back with a new ticket"
+    if answer["role"] is None:
+        return None
+    return f"{answer['role']}, certified for {_left(answer['certificate_expires_at'])}"
+
+
+def _left(expires_at: float) -> str:
+    """How long a certificate is still valid."""
+    left_s = expires_at - time.time()
+    return duration(left_s) if left_s > 0 else "EXPIRED"
+
+
+def joined(answer: dict[str, Any]) -> str:
+    """`gossipctl join`."""
+    network = answer["network"][:SHORT]
+    if answer["peer"] is None:
+        return f"a member of network {network}; its links come up now"
+    return f"linked to {answer['peer'][:SHORT]} of network {network}"
+
+
+def invitation(answer: dict[str, Any]) -> str:
+    """`gossipctl invite`: the ticket alone on standard output, so that it can be piped."""
+    return str(answer["ticket"])
+
+
+def rotated(answer: dict[str, Any]) -> str:
+    """`gossipctl rotate`."""
+    return f"this peer is now {answer['spelled']}\nits links come back under the new id"
 
 
 def _still_joining(answer: dict[str, Any]) -> str:
@@ -76,11 +113,14 @@ def members(answer: list[dict[str, Any]]) -> str:
             "yes" if member["neighbour"] else "",
             ("yes" if member["learner"] else "no"),
             member["part"],
+            member["role"],
+            None if member["expires_at"] is None else _left(member["expires_at"]),
             " ".join(member["addresses"]),
         )
         for member in answer
     ]
-    return table(("PEER", "NAME", "STATE", "LINK", "TRAINS", "PART", "ADDRESS"), rows)
+    heads = ("PEER", "NAME", "STATE", "LINK", "TRAINS", "PART", "ROLE", "CERTIFIED", "ADDRESS")
+    return table(heads, rows)
 
 
 def topology(answer: dict[str, Any]) -> str:

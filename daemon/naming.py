@@ -24,6 +24,9 @@ def peer_named(node: Node, word: str, *, besides: Iterable[str] = ()) -> str:
     found = [word] if word in known else [
         peer for peer, name in known.items() if word and (name == word or peer.startswith(word))
     ]  # fmt: skip
+    if len(found) > 1:  # whoever has gone does not stand in the way of who is here
+        table = node.overlay.machine.table
+        found = [peer for peer in found if table.is_live(peer)] or found
     if len(found) != 1:
         reason = f"{len(found)} known peers are" if found else "no known peer is"
         message = f"{reason} called {word[:64]!r}; gossipctl members lists them"

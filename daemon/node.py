@@ -45,6 +45,8 @@ SAVE_MEMBERS_S = 1.0
 # A joiner that brings a job of its own waits this long to hear of the network's.
 OFFER_AFTER_S = 3.0
 GOODBYE_LIMIT_S = 4.0
+# Who told this daemon to leave hears the answer first.
+ANSWER_S = 0.1
 
 
 class StartFailed(Exception):
@@ -82,6 +84,7 @@ async def _live(node: Node, job: Job | None, ready: Callable[[Node], None]) -> N
         await _start(node, job)
         ready(node)
         await node.stopped()
+        await trio.sleep(ANSWER_S)
         with trio.move_on_after(GOODBYE_LIMIT_S):
             await node.session.farewell()
             await node.overlay.leave()

@@ -164,6 +164,7 @@ class WebSocket:
             message = await self._connection.get_message()
         except trio_websocket.ConnectionClosed as error:
             raise self._lost(error) from None
+        self._stream.message_taken()
         if isinstance(message, str):
             raise ConnectionLost("sent a text message", orderly=False)
         return message
@@ -185,7 +186,8 @@ class WebSocket:
     def _lost(self, error: Exception) -> ConnectionLost:
         closed = self._connection.closed
         orderly = closed is not None and closed.code in (1000, 1001)
-        return ConnectionLost(str(closed.reason if closed else "") or "closed", orderly=orderly)
+        reason = (closed.reason if closed is not None else "") or self._stream.alert or "closed"
+        return ConnectionLost(reason, orderly=orderly)
 
 
 @asynccontextmanager
@@ -193,7 +195,7 @@ async def open_client(
     stream: trio.abc.Stream, *, host: str, path: str, max_message_bytes: int
 ) -> AsyncIterator[WebSocket]:
     """The dialling end. Raises HandshakeFailed; inside, only ConnectionLost comes from the peer."""
-    watched = WatchedStream(stream)
+    watched = WatchedStream(stream, max_message_bytes)
     try:
         async with _reader_nursery() as nursery:
             with _handshake(watched):
@@ -221,7 +223,7 @@ async def open_server(
     stream: trio.abc.Stream, *, paths: tuple[str, ...], max_message_bytes: int
 ) -> AsyncIterator[WebSocket]:
     """The accepting end, for the request paths in `paths` only; otherwise as `open_client`."""
-    watched = WatchedStream(stream)
+    watched = WatchedStream(stream, max_message_bytes)
     try:
         async with _reader_nursery() as nursery:
             with _handshake(watched):
@@ -252,10 +254,13 @@ async def _accept(
 
 
 class WatchedStream(trio.abc.Stream):
-    """Counts bytes, and cancels a handshake as soon as the stream ends."""
+    """Counts bytes, bounds those that no message came of, and cancels a handshake as soon as the
+    stream ends."""
 
-    def __init__(self, inner: trio.abc.Stream) -> None:
+    def __init__(self, inner: trio.abc.Stream, max_message_bytes: int) -> None:
         self._inner = inner
+        self._most_unread = (MESSAGE_QUEUE + 2) * max_message_bytes + RECEIVE_BUFFER_BYTES
+        self._taken = 0
         self.handshake_scope: trio.CancelScope | None = None
         self.established = False
         self.alert = ""
@@ -282,9 +287,18 @@ class WatchedStream(trio.abc.Stream):
             self._ended()
             raise
         self.bytes_received += len(data)
+        if self.bytes_received - self._taken > self._most_unread:
+            # Empty fragments and pings make no message that grows too long, and are kept.
+            self.alert = "sends and sends, and no message comes of it"
+            await self.aclose()
+            raise trio.BrokenResourceError(self.alert)
         if not data:
             self._ended()
         return data
+
+    def message_taken(self) -> None:
+        """A whole message was read."""
+        self._taken = self.bytes_received
 
     async def aclose(self) -> None:
         self._ended()

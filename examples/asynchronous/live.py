@@ -53,7 +53,7 @@ def train(mode: str, folder: Path, seconds: float) -> Histories:
         peers: list[LocalPeer] = []
         for number, step_s in enumerate(STEP_S):
             flags = ["--config", str(config), "--part", f"{number + 1}/{PEERS}"]
-            flags += ["--join", peers[0].address] if peers else ["--job", str(job)]
+            flags += ["--join", peers[0].ticket] if peers else ["--job", str(job)]
             name = "slow" if number == 0 else f"quick{number}"
             slowed = ("env", f"STEP_S={step_s}")
             peers.append(stack.enter_context(local_peer(name, folder / name, flags, prefix=slowed)))

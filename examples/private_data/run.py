@@ -83,7 +83,7 @@ def together(job: Job, owners: Path, folder: Path) -> dict[str, float]:
         for owner in make_folders.MIX:
             flags = ["--data", f"folder:{owners / owner}"]
             if peers:
-                flags += ["--join", peers[0].address, "--config", str(HERE / "gossipd.toml")]
+                flags += ["--join", peers[0].ticket, "--config", str(HERE / "gossipd.toml")]
             else:
                 flags += ["--job", str(HERE / "job.toml")]
             peers.append(stack.enter_context(local_peer(owner, folder / owner, flags)))

@@ -37,7 +37,7 @@ class Network:
         return path
 
     def start(self, name: str, *flags: str, alone: bool = False) -> LocalPeer:
-        join = [] if alone or not self.peers else ["--join", self.peers[0].address]
+        join = [] if alone or not self.peers else ["--join", self.peers[0].ticket]
         peer = self._stack.enter_context(local_peer(name, self.folder / name, [*flags, *join]))
         self.peers.append(peer)
         return peer

@@ -49,13 +49,20 @@ class Swarm:
             return [future.result() for future in [pool.submit(start) for start in starts]]
 
     def found(self, count: int, *flags: str) -> list[LocalPeer]:
-        """A network of `count` daemons p0, p1, …, that all joined p0; linked as they should be."""
+        """A network of `count` daemons p0, p1, …, that all joined p0; linked as they should be.
+        p1 is an issuer."""
         first = self.start("p0", *flags)
-        join = ("--join", first.address)
+        issuer = first.call("network.invite", role="issuer")["ticket"]
+        join = ("--join", first.ticket)
         others = [f"p{number}" for number in range(1, count)]
         peers = [
             first,
-            *self.start_all([lambda name=name: self.start(name, *flags, *join) for name in others]),
+            *self.start_all(
+                lambda name=name: self.start(
+                    name, *flags, *(("--join", issuer) if name == "p1" else join)
+                )
+                for name in others
+            ),
         ]
         wait_until(lambda: is_whole(peers), 15, f"a network of {count}")
         return peers

@@ -308,7 +308,7 @@ def split_and_join(swarm, network):
     hosts = [*network.left, *network.right]
     first = start_on(swarm, hosts[0], "p0")
     rest = [
-        lambda name=f"p{number}", host=host: start_on(swarm, host, name, "--join", first.address)
+        lambda name=f"p{number}", host=host: start_on(swarm, host, name, "--join", first.ticket)
         for number, host in enumerate(hosts[1:], 1)
     ]
     peers = [first, *swarm.start_all(rest)]
@@ -339,7 +339,7 @@ def test_a_daemon_whose_clocks_jump_accuses_nobody_and_keeps_its_links(swarm):
     first = swarm.start("p0")
     told = swarm.folder / "jump"
     wrapper = (sys.executable, str(Path(__file__).with_name("jumping_clock.py")), str(told))
-    starts = [lambda name=f"p{n}": swarm.start(name, "--join", first.address) for n in (1, 2)]
+    starts = [lambda name=f"p{n}": swarm.start(name, "--join", first.ticket) for n in (1, 2)]
     starts += [lambda: swarm.start("jumper", "--join", first.address, prefix=wrapper)]
     peers = [first, *swarm.start_all(starts)]
     wait_for_whole(peers)

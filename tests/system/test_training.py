@@ -50,7 +50,7 @@ def test_a_killed_learner_comes_back_from_its_checkpoint_and_the_overlay_never_n
 def test_a_newcomer_starts_from_its_neighbours_and_a_restarted_daemon_goes_on(network):
     first = network.start("a", "--job", str(network.job()))
     wait_for_round(first, 30)
-    with local_peer("b", network.folder / "b", ["--join", first.address]) as second:
+    with local_peer("b", network.folder / "b", ["--join", first.ticket]) as second:
         wait_until(lambda: second.events("train.bootstrapped"), START_S, "the average")
         start = second.events("train.bootstrapped")[0]["data"]
         assert start["round"] >= 30
