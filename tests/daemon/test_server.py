@@ -12,12 +12,16 @@ import pytest
 import trio
 import trio_websocket
 
+from daemon.access import Access, Tokens, access_over_tcp, read_token
 from daemon.events import EventLog
 from daemon.jsonrpc import Method
+from daemon.listener import MAX_BODY_BYTES, serve
 from daemon.methods import EventsApi
-from daemon.server import MAX_BODY_BYTES, ControlApp, read_token, serve
+from daemon.server import ControlApp
 
 TOKEN = "a-secret"
+READ_TOKEN = "another-secret"
+ADMIN = {"Authorization": f"Bearer {TOKEN}"}
 STATUS = {"jsonrpc": "2.0", "id": 1, "method": "status"}
 RESULT = {"jsonrpc": "2.0", "id": 1, "result": "fine"}
 
@@ -25,6 +29,11 @@ RESULT = {"jsonrpc": "2.0", "id": 1, "result": "fine"}
 async def status() -> str:
     """Fine."""
     return "fine"
+
+
+async def stop() -> str:
+    """Changes something."""
+    return "stopped"
 
 
 class Reply:
@@ -65,6 +74,7 @@ class Server:
 
     async def rpc(self, request, **headers):
         body = request if isinstance(request, bytes) else json.dumps(request).encode()
+        headers = {"Content_Type": "application/json", **headers}
         return await self.http("POST", "/rpc", body, **headers)
 
     @contextlib.asynccontextmanager
@@ -81,22 +91,25 @@ class Server:
 
 @pytest.fixture
 def serving(tmp_path):
-    """`async with serving(token=…, tcp=…) as server:`"""
+    """`async with serving(tcp=…, names=…, tls=…) as server:`"""
 
     @contextlib.asynccontextmanager
-    async def make(token=None, tcp=False):
+    async def make(tcp=False, names=(), tls=None, bound="127.0.0.1"):
         events = EventLog()
         api = EventsApi(SimpleNamespace(events=events))
         methods = {
             "status": Method("status", "Fine.", status, True),
+            "stop": Method("stop", "Changes something.", stop, False),
             "events.subscribe": Method("events.subscribe", "Follow.", api.subscribe, True),
         }
-        app = ControlApp(methods, events, token=token, prometheus=lambda: "gossipd_members 3\n")
+        tokens = Tokens(TOKEN, READ_TOKEN)
+        access = access_over_tcp(bound, names=names, tokens=tokens) if tcp else Access()
+        app = ControlApp(methods, events, access=access, prometheus=lambda: "gossipd_members 3\n")
         bind = "127.0.0.1:0" if tcp else f"unix:{tmp_path}/control.sock"
         async with trio.open_nursery() as nursery:
             with trio.fail_after(5):
-                where = await nursery.start(serve, app, bind)
-            host, _, port = where.removeprefix("http://").rpartition(":")
+                where = await nursery.start(serve, app, bind, tls)
+            host, _, port = where.rpartition("/")[2].rpartition(":")
             yield Server(events, (host, int(port)) if tcp else bind.removeprefix("unix:"))
             nursery.cancel_scope.cancel()
 
@@ -209,10 +222,11 @@ async def test_a_body_has_a_limit(serving):
     ],
 )
 async def test_tcp_wants_the_token(serving, authorization, status):
-    async with serving(token=TOKEN, tcp=True) as server:
+    async with serving(tcp=True) as server:
         for method, path in (("POST", "/rpc"), ("GET", "/healthz"), ("GET", "/metrics")):
             body = json.dumps(STATUS).encode() if method == "POST" else b""
-            reply = await server.http(method, path, body, Authorization=authorization)
+            headers = {"Authorization": authorization, "Content_Type": "application/json"}
+            reply = await server.http(method, path, body, **headers)
             assert reply.status == status
         if status == 401:
             assert b"Authorization: Bearer" in reply.body
@@ -233,14 +247,14 @@ async def test_tcp_wants_the_token(serving, authorization, status):
     ],
 )
 async def test_a_foreign_host_name_is_refused(serving, host, status):
-    async with serving(token=TOKEN, tcp=True) as server:
+    async with serving(tcp=True) as server:
         reply = await server.rpc(STATUS, Host=host, Authorization=f"Bearer {TOKEN}")
         assert reply.status == status
 
 
 @pytest.mark.parametrize("origin", ["http://localhost", "null", "https://evil.example"])
 async def test_web_pages_are_refused(serving, origin):
-    async with serving(token=TOKEN, tcp=True) as server:
+    async with serving(tcp=True) as server:
         reply = await server.rpc(STATUS, Origin=origin, Authorization=f"Bearer {TOKEN}")
         assert reply.status == 403
 
@@ -254,14 +268,14 @@ async def test_web_pages_are_refused(serving, origin):
     ],
 )
 async def test_the_websocket_wants_the_token_too(serving, headers):
-    async with serving(token=TOKEN, tcp=True) as server:
+    async with serving(tcp=True) as server:
         with pytest.RaisesGroup(trio_websocket.ConnectionRejected, flatten_subgroups=True):
             async with server.websocket(headers=headers):
                 pytest.fail("accepted")
 
 
 async def test_the_websocket_opens_with_the_token(serving):
-    async with serving(token=TOKEN, tcp=True) as server:
+    async with serving(tcp=True) as server:
         headers = [("Authorization", f"Bearer {TOKEN}")]
         async with server.websocket(headers=headers) as client:
             await client.send_message(json.dumps(STATUS))
