@@ -52,6 +52,7 @@ class Tls:
 
     def context(self) -> ssl.SSLContext:
         """A server's context, TLS 1.2 at least. Raises OSError that names the file."""
+        self.certificate.stat()  # the standard library's error names no file
         check_private(self.key)
         config = hypercorn.Config()
         config.certfile, config.keyfile = str(self.certificate), str(self.key)
