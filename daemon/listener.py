@@ -103,7 +103,6 @@ async def serve(
     config.bind = [bind]
     config.umask = 0o177  # the Unix socket is born with mode 0600
     config.errorlog = log
-    config.keep_alive_timeout = math.inf  # the Clock's task
     config.websocket_max_message_size = MAX_BODY_BYTES
     config.include_server_header = False
     context = tls.context() if tls is not None else None
@@ -167,9 +166,11 @@ class _Connections:
 
 
 class _Protocol(TCPServer):
-    """Hypercorn's connection, which ends after a message that is too big.
+    """Hypercorn's connection, but for two things.
 
-    Hypercorn says so to the client and goes on to read, and to keep, what comes.
+    After a message that is too big it ends: Hypercorn says so to the client and goes on to read,
+    and to keep, what comes. And pauses are the Clock's: Hypercorn's own timer outlives the
+    connection, which would then be counted for seconds after its client left.
     """
 
     def __init__(
@@ -178,6 +179,9 @@ class _Protocol(TCPServer):
         state = ConnectionState({"clock": clock})
         super().__init__(app, config, WorkerContext(None), state, stream)  # type: ignore[arg-type]
         self._clock = clock
+
+    async def _idle_timeout(self) -> None:
+        pass
 
     async def protocol_send(self, event: Event) -> None:
         await super().protocol_send(event)

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import jsonrpcclient
 import pytest
 import trio
+import trio.testing
 import trio_websocket
 
 from daemon import access, listener
@@ -553,6 +554,16 @@ async def test_connections_have_a_limit(serving, monkeypatch):
         with trio.fail_after(5):
             while await server.hangs_up():
                 await trio.lowlevel.checkpoint()
+
+
+async def test_who_left_is_counted_no_longer(serving, monkeypatch):
+    monkeypatch.setattr(listener, "MAX_CONNECTIONS", 2)
+    async with serving() as server:
+        for _ in range(10):
+            async with await server.connect() as stream:
+                await stream.send_all(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+                assert b" 200 " in await stream.receive_some()
+            await trio.testing.wait_all_tasks_blocked(0.01)
 
 
 async def test_websockets_have_a_limit(serving, monkeypatch):
