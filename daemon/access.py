@@ -22,8 +22,9 @@ from typing import Any
 
 from overlay.transport import is_loopback
 
-# Fetch Metadata: https://www.w3.org/TR/fetch-metadata/
-OF_BROWSERS = (b"origin", b"sec-fetch-site", b"sec-fetch-mode")
+# RFC 6454, and Fetch Metadata (https://www.w3.org/TR/fetch-metadata/); no page can leave the
+# second out or change it.
+OF_BROWSERS = (b"origin", b"sec-fetch-site")
 
 
 class Right(enum.Enum):

@@ -132,6 +132,7 @@ class _Connections:
         self._config = config
         self._context = context
         self._open: set[_BoundedStream] = set()
+        self._has_warned = False
 
     async def handle(self, socket_stream: trio.SocketStream) -> None:
         """Serve one connection until it ends."""
@@ -148,8 +149,11 @@ class _Connections:
         except* Exception as errors:
             # Whatever a client sends that Hypercorn did not expect; what it was is not logged.
             kinds = ", ".join(sorted({type(error).__name__ for error in errors.exceptions}))
-            log.warning("a control connection failed (%s)", kinds)
+            # Once aloud: whoever can cause it can cause it all day.
+            level = logging.DEBUG if self._has_warned else logging.WARNING
+            log.log(level, "a control connection failed (%s); more only at level debug", kinds)
             log.debug("its traceback", exc_info=errors)
+            self._has_warned = True
         finally:
             self._open.discard(stream)
             await trio.aclose_forcefully(stream)

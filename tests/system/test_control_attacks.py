@@ -153,21 +153,26 @@ def test_tokens_are_the_owners_alone_and_in_no_log_status_or_event(control):
         assert not [text for text in shown if control.token(name) in text]
 
 
-def test_over_tls_the_server_is_verified(tmp_path_factory):
+def test_beyond_loopback_the_api_is_served_over_tls_to_clients_that_verify_it(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tls")
     certificate, key = make_certificate(folder)
     (folder / "other").mkdir()
     other, _ = make_certificate(folder / "other")
     config = folder / "gossipd.toml"
     config.write_text(
-        f'[control]\ntcp = "127.0.0.1:0"\ntls_certificate = "{certificate}"\ntls_key = "{key}"\n'
+        f'[control]\ntcp = "0.0.0.0:0"\nhosts = ["localhost"]\n'
+        f'tls_certificate = "{certificate}"\ntls_key = "{key}"\n'
     )
     with local_peer("a", folder / "a", ["--no-learner", "--config", str(config)]) as peer:
         control = Control(peer)
-        assert control.url.startswith("https://")
+        assert control.url.startswith("https://0.0.0.0:")
+        control.url = f"https://localhost:{control.address[1]}"
         assert call(control.target(ca_file=certificate), "node.info") == peer.call("node.info")
         with pytest.raises(ControlError, match="not trusted"):
             call(control.target(ca_file=other), "node.info")
+        control.url = f"https://127.0.0.1:{control.address[1]}"
+        with pytest.raises(ControlError, match="foreign host name"):
+            call(control.target(ca_file=certificate), "node.info")
     key.chmod(0o644)
     with (
         pytest.raises(PeerFailed, match="chmod 600"),
