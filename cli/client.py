@@ -1,18 +1,23 @@
 """A JSON-RPC client of the control API, from the standard library only.
 
-Speaks HTTP to the Unix socket, or to a loopback TCP port with a bearer token. Every way to fail is
-one exception with the exit code that `gossipctl` ends with.
+Speaks HTTP to the Unix socket, or to a TCP port with a bearer token. Every way to fail is one
+exception with the exit code that `gossipctl` ends with.
+
+Beyond this machine a token travels only over TLS, and only to a server whose certificate was
+verified; nothing switches that off.
 """
 
 from __future__ import annotations
 
 import http.client
+import ipaddress
 import json
 import socket
+import ssl
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 REFUSED, USAGE, UNREACHABLE, NOT_ALLOWED, TIMED_OUT = 1, 2, 3, 4, 5
 
@@ -28,18 +33,22 @@ class ControlError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where the daemon is: a Unix socket, or `http://host:port` with a token file."""
+    """Where the daemon is: a Unix socket, or `http(s)://host:port` with a token file.
+
+    `ca_file` (PEM) says whom to trust for https; None: the system's authorities.
+    """
 
     socket_path: Path
     url: str = ""
     token_file: Path | None = None
+    ca_file: Path | None = None
     timeout_s: float = 30.0
 
     def connect(self) -> socket.socket:
         """A connected stream socket. Raises ControlError."""
         try:
             if self.url:
-                return socket.create_connection(self._tcp_address(), timeout=self.timeout_s)
+                return self._connect_tcp()
             sock = socket.socket(socket.AF_UNIX)
             try:
                 sock.settimeout(self.timeout_s)
@@ -49,6 +58,10 @@ class Target:
                 raise
         except TimeoutError:
             raise self.too_slow() from None
+        except ssl.SSLCertVerificationError as error:
+            hint = "name the certificate of its authority, or its own, with --ca-file"
+            message = f"{self.url} is not trusted ({error.verify_message}); {hint}"
+            raise ControlError(NOT_ALLOWED, message) from None
         except PermissionError:
             message = f"no permission to use {self.socket_path}; it belongs to another user"
             raise ControlError(NOT_ALLOWED, message) from None
@@ -58,15 +71,44 @@ class Target:
             raise ControlError(UNREACHABLE, f"no daemon at {where} ({error}); {hint}") from None
         return sock
 
-    def _tcp_address(self) -> tuple[str, int]:
+    def _connect_tcp(self) -> socket.socket:
+        parts = self._parts()
+        host, is_tls = parts.hostname or "", parts.scheme == "https"
+        context = self._tls_context() if is_tls else None
+        address = (host, parts.port or (443 if is_tls else 80))
+        sock = socket.create_connection(address, timeout=self.timeout_s)
+        if context is None:
+            return sock
+        try:
+            return context.wrap_socket(sock, server_hostname=host)
+        except BaseException:
+            sock.close()
+            raise
+
+    def _parts(self) -> SplitResult:
         try:
             parts = urlsplit(self.url)
-            host, port = parts.hostname, parts.port or 80
+            usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
         except ValueError:
-            host, port = None, 0
-        if not host:
-            raise ControlError(USAGE, f"{self.url!r} is no address; write http://127.0.0.1:PORT")
-        return host, port
+            usable = False
+        if not usable:
+            message = (
+                f"{self.url!r} is no address; write http://127.0.0.1:PORT or https://HOST:PORT"
+            )
+            raise ControlError(USAGE, message)
+        if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+            message = f"{self.url} would carry the token in the clear; write https://HOST:PORT"
+            raise ControlError(USAGE, message)
+        return parts
+
+    def _tls_context(self) -> ssl.SSLContext:
+        try:
+            context = ssl.create_default_context(cafile=self.ca_file)
+        except (OSError, ssl.SSLError) as error:
+            message = f"cannot read the certificates in {self.ca_file}: {error}"
+            raise ControlError(USAGE, message) from None
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        return context
 
     def headers(self) -> dict[str, str]:
         """The headers of a request, with the token where one is needed."""
@@ -102,7 +144,10 @@ def call(target: Target, method: str, params: dict[str, Any] | list[Any] | None 
         response = json.loads(text)
         if "error" in response:
             error = response["error"]
-            raise ControlError(REFUSED, error["message"], error.get("data"))
+            data = error.get("data")
+            kind = data.get("kind") if isinstance(data, dict) else None
+            exit_code = NOT_ALLOWED if kind == "not_allowed" else REFUSED
+            raise ControlError(exit_code, error["message"], data)
         return response["result"]
     except (ValueError, TypeError, KeyError):
         raise ControlError(UNREACHABLE, "who answers there is no gossipd") from None
@@ -127,3 +172,11 @@ def post(target: Target, body: str) -> str:
     if response.status not in (200, 204):
         raise ControlError(REFUSED, f"HTTP {response.status}: {text.strip()}")
     return text
+
+
+def _is_loopback(host: str) -> bool:
+    # overlay.transport has the same, but importing it costs every call of gossipctl 100 ms.
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -84,7 +84,9 @@ class Websocket:
         events = []
         for event in self._state.events():
             if isinstance(event, RejectConnection):
-                raise ControlError(NOT_ALLOWED, "the daemon refused the event stream")
+                exit_code = NOT_ALLOWED if event.status_code in (401, 403) else REFUSED
+                message = f"the daemon refused the event stream (HTTP {event.status_code})"
+                raise ControlError(exit_code, message)
             if isinstance(event, Ping):
                 with contextlib.suppress(OSError):  # a lost daemon is the reader's to report
                     self._socket.sendall(self._state.send(event.response()))

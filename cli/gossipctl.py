@@ -48,8 +48,11 @@ def parser() -> argparse.ArgumentParser:
     top.add_argument("--json", action="store_true", help="print JSON")
     top.add_argument("--data-dir", help="the daemon's data directory ($GOSSIPD_DATA_DIR)")
     top.add_argument("--socket", help="the daemon's control socket ($GOSSIPD_SOCKET)")
-    top.add_argument("--url", help="http://127.0.0.1:PORT instead of the socket ($GOSSIPD_URL)")
+    top.add_argument(
+        "--url", help="http://127.0.0.1:PORT or https://HOST:PORT, not the socket ($GOSSIPD_URL)"
+    )
     top.add_argument("--token-file", help="bearer token for --url ($GOSSIPD_TOKEN_FILE)")
+    top.add_argument("--ca-file", help="PEM certificates to trust for https ($GOSSIPD_CA_FILE)")
     top.add_argument("--timeout", type=float, help="seconds to wait ($GOSSIPD_TIMEOUT; 30)")
     commands = top.add_subparsers(metavar="COMMAND", required=True)
 
@@ -179,6 +182,7 @@ def _target(arguments: Arguments) -> Target:
     from_environment = None if arguments.data_dir else environ.get("GOSSIPD_SOCKET")
     socket = arguments.socket or from_environment or Path(data_dir) / "control.sock"
     token_file = arguments.token_file or environ.get("GOSSIPD_TOKEN_FILE")
+    ca_file = arguments.ca_file or environ.get("GOSSIPD_CA_FILE")
     timeout = arguments.timeout
     if timeout is None:
         timeout = environ.get("GOSSIPD_TIMEOUT") or 30.0
@@ -192,6 +196,7 @@ def _target(arguments: Arguments) -> Target:
         socket_path=Path(socket),
         url=arguments.url or environ.get("GOSSIPD_URL", ""),
         token_file=Path(token_file) if token_file else Path(data_dir) / "control.token",
+        ca_file=Path(ca_file) if ca_file else None,
         timeout_s=timeout_s,
     )
 

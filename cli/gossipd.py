@@ -103,7 +103,7 @@ def _start_parser(start: argparse.ArgumentParser) -> None:
     add("--insecure", action="store_true", default=None,
         help="plain links between daemons of this machine, for trying things out")  # fmt: skip
     add("--profile", choices=("lan", "local", "wan"), help="time constants of failure detection")
-    add("--control-tcp", metavar="HOST:PORT", help="control API on loopback TCP, with a token")
+    add("--control-tcp", metavar="HOST:PORT", help="control API on TCP too, with tokens")
     add("--no-learner", action="store_true", help="a tracker or observer: trains nothing")
     add("--threads", type=int, help="torch threads")
     add("--data", metavar="SOURCE", help="this peer's own data, such as folder:/data/scans")

@@ -74,9 +74,21 @@ class ControlSettings:
     """The JSON-RPC control API."""
 
     socket: str = setting("", "Unix socket (mode 0600); default: control.sock in the data dir")
-    tcp: str = setting("", "also listen on this loopback host:port, with a bearer token; '' is off")
+    tcp: str = setting(
+        "", "also listen on this host:port, with bearer tokens; beyond loopback only with TLS"
+    )
     token_file: str = setting(
-        "", "file (mode 0600) with the bearer token; made if absent; default: in the data dir"
+        "", "file (mode 0600) with the admin token; made if absent; default: control.token in the"
+        " data dir"
+    )  # fmt: skip
+    read_token_file: str = setting(
+        "", "file (mode 0600) with the token that only reads; made if absent; default: read.token"
+        " in the data dir"
+    )  # fmt: skip
+    tls_certificate: str = setting("", "PEM file with the certificate (chain) of control.tcp")
+    tls_key: str = setting("", "PEM file (mode 0600) with its key")
+    hosts: tuple[str, ...] = setting(
+        (), "host names by which clients reach control.tcp; default: the one it listens on"
     )
 
 
@@ -146,8 +158,21 @@ class Config:
 
     @property
     def token_file(self) -> Path:
-        """The file with the bearer token for the TCP control port."""
+        """The file with the admin token for the TCP control port."""
         return Path(self.control.token_file or self.data_dir / "control.token").expanduser()
+
+    @property
+    def read_token_file(self) -> Path:
+        """The file with the read-only token for the TCP control port."""
+        return Path(self.control.read_token_file or self.data_dir / "read.token").expanduser()
+
+    @property
+    def control_tls(self) -> tuple[Path, Path] | None:
+        """The TCP control port's (certificate, key), None where it is plain."""
+        if not self.control.tls_certificate:
+            return None
+        certificate = Path(self.control.tls_certificate).expanduser()
+        return certificate, Path(self.control.tls_key).expanduser()
 
     @property
     def datasets(self) -> Path:
@@ -225,7 +250,9 @@ def _read_environ(environ: Mapping[str, str], problems: list[Problem]) -> dict[s
         "GOSSIPD_SOCKET": "GOSSIPD_CONTROL_SOCKET",
     }
     # Read by gossipctl and by load_config itself.
-    others = {"GOSSIPD_CONFIG", "GOSSIPD_URL", "GOSSIPD_TOKEN_FILE", "GOSSIPD_TIMEOUT"}
+    others = {
+        "GOSSIPD_CONFIG", "GOSSIPD_URL", "GOSSIPD_TOKEN_FILE", "GOSSIPD_CA_FILE", "GOSSIPD_TIMEOUT",
+    }  # fmt: skip
     table: dict[str, Any] = {}
     for name, text in environ.items():
         if not name.startswith("GOSSIPD_") or name in others:
@@ -289,9 +316,6 @@ def _check(config: Config, source: str) -> list[Problem]:
     if len(config.overlay.advertise) > MAX_ADDRESSES:
         message = f"holds {MAX_ADDRESSES} addresses at most"
         problems.append(Problem(source, "overlay.advertise", message))
-    if config.control.tcp and not _is_loopback(config.control.tcp):
-        hint = "write 127.0.0.1:PORT; reach it from elsewhere through an SSH tunnel"
-        problems.append(Problem(source, "control.tcp", "must be a loopback address", hint))
     if config.data.source and (wrong := check_source(config.data.source)):
         problems.append(Problem(source, "data.source", wrong))
     if config.data.part and not _is_part(config.data.part):
@@ -314,7 +338,7 @@ def _check(config: Config, source: str) -> list[Problem]:
 
 def _check_together(config: Config, source: str) -> list[Problem]:
     """What only the whole configuration can get wrong."""
-    problems = []
+    problems = _check_control(config.control, source)
     if config.lie.accomplices and not config.lie.attack:
         problems.append(Problem(source, "lie.accomplices", "have no use without lie.attack"))
     addresses = (a for a in config.overlay.join if not is_ticket(a))
@@ -356,6 +380,32 @@ def _check_plain(config: Config, beyond: list[str], source: str) -> list[Problem
     if any(map(is_ticket, config.overlay.join)):
         message = "a ticket is for a network with encrypted links"
         problems.append(Problem(source, "overlay.insecure", message, hint))
+    return problems
+
+
+def _check_control(control: ControlSettings, source: str) -> list[Problem]:
+    """Beyond loopback the control port needs TLS, and names to be called by."""
+    problems = []
+    if bool(control.tls_certificate) != bool(control.tls_key):
+        missing = "tls_certificate" if control.tls_key else "tls_key"
+        hint = f"set control.{missing} to the PEM file, or leave both out"
+        problems.append(
+            Problem(source, f"control.{missing}", "certificate and key go together", hint)
+        )
+    if not control.tcp or _is_loopback(control.tcp):
+        return problems
+    if not control.tls_certificate and not control.tls_key:
+        hint = (
+            "write 127.0.0.1:PORT and reach it from elsewhere through an SSH tunnel, or set"
+            " control.tls_certificate and control.tls_key"
+        )
+        problems.append(
+            Problem(source, "control.tcp", "must be a loopback address unless it has TLS", hint)
+        )
+    elif split_address(control.tcp)[0] in ("0.0.0.0", "::") and not control.hosts:
+        hint = 'list the names clients use, such as hosts = ["gossip.example.org"]'
+        message = "listening on every address needs the names it is reached by"
+        problems.append(Problem(source, "control.hosts", message, hint))
     return problems
 
 

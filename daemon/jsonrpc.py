@@ -6,7 +6,9 @@ loop around them is our own because its dispatcher cannot run on Trio, checks a 
 
 Rules kept here:
 - every error has a code, a message and `data.kind`, a stable word for programs; never a traceback;
-- a batch is answered in order, one member after the other, up to MAX_BATCH.
+- a batch is answered in order, one member after the other, up to MAX_BATCH;
+- what is nested deeper than MAX_DEPTH is refused whole, before anything looks into it;
+- a read-only caller reaches only methods that change nothing.
 """
 
 from __future__ import annotations
@@ -40,9 +42,12 @@ from jsonrpcserver.response import (
 from jsonrpcserver.sentinels import NOCONTEXT, NOID
 from oslash.either import Left
 
+from daemon.refusals import NOT_ALLOWED
+
 log = logging.getLogger("gossipd.control")
 
-MAX_BATCH = 100
+MAX_BATCH = 64
+MAX_DEPTH = 32  # a job is nested four deep
 
 Handler = Callable[..., Awaitable[Any]]
 
@@ -82,43 +87,64 @@ class Method:
         return "connection" in inspect.signature(self.handler).parameters
 
 
-async def answer(body: bytes | str, methods: Mapping[str, Method], connection: Any = None) -> str:
+async def answer(
+    body: bytes | str,
+    methods: Mapping[str, Method],
+    connection: Any = None,
+    *,
+    read_only: bool = False,
+) -> str:
     """The JSON text that answers `body`; '' where nothing is to be answered."""
     try:
         request = json.loads(body, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError):
+    except ValueError:
         return json.dumps(_error(None, ERROR_PARSE_ERROR, "parse_error", "not valid JSON"))
+    except RecursionError:
+        return json.dumps(_too_deep())
+    if _is_too_deep(request):
+        return json.dumps(_too_deep())
+    caller = _Caller(methods, connection, read_only)
     if not isinstance(request, list):
-        response = await _answer_one(request, methods, connection)
+        response = await _answer_one(request, caller)
         return "" if response is None else _text(response)
     if not request or len(request) > MAX_BATCH:
         message = f"a batch holds 1 to {MAX_BATCH} requests"
         return json.dumps(_error(None, ERROR_INVALID_REQUEST, "invalid_request", message))
-    responses = [await _answer_one(item, methods, connection) for item in request]
+    responses = [await _answer_one(item, caller) for item in request]
     answered = [response for response in responses if response is not None]
     return _text(answered) if answered else ""
 
 
-async def _answer_one(
-    item: Any, methods: Mapping[str, Method], connection: Any
-) -> dict[str, Any] | None:
+@dataclass(frozen=True, slots=True)
+class _Caller:
+    """Who asks, and what for it there is."""
+
+    methods: Mapping[str, Method]
+    connection: Any
+    read_only: bool
+
+
+async def _answer_one(item: Any, caller: _Caller) -> dict[str, Any] | None:
     if isinstance(item, list) or isinstance(validate_request(default_validator, item), Left):
         message = "not a JSON-RPC 2.0 request"
         return _error(_id_of(item), ERROR_INVALID_REQUEST, "invalid_request", message)
     request = create_request(item)
-    response = await _call(request, methods, connection)
+    response = await _call(request, caller)
     return None if request.id is NOID else response
 
 
-async def _call(request: Request, methods: Mapping[str, Method], connection: Any) -> dict[str, Any]:
-    method = methods.get(request.method)
+async def _call(request: Request, caller: _Caller) -> dict[str, Any]:
+    method = caller.methods.get(request.method)
     if method is None:
         message = f"there is no method {request.method[:80]!r}; rpc.discover lists them"
         return _error(request.id, ERROR_METHOD_NOT_FOUND, "method_not_found", message)
+    if caller.read_only and not method.read_only:
+        message = f"{method.name} needs the admin token; this one only reads"
+        return _error(request.id, NOT_ALLOWED, "not_allowed", message)
     try:
         arguments = bind(method, request)
         if method.wants_connection:
-            arguments["connection"] = connection
+            arguments["connection"] = caller.connection
         result = await method.handler(**arguments)
     except RpcError as error:
         return _error(request.id, error.code, error.kind, str(error), error.data)
@@ -176,6 +202,26 @@ def _fits(value: Any, hint: Any) -> bool:
         (inner,) = typing.get_args(hint)
         return type(value) is list and all(_fits(item, inner) for item in value)
     return type(value) is origin
+
+
+def _is_too_deep(value: Any) -> bool:
+    """Whether a value is nested deeper than MAX_DEPTH, told level by level."""
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        level = [
+            child
+            for item in level
+            if isinstance(item, (dict, list))
+            for child in (item.values() if isinstance(item, dict) else item)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _too_deep() -> dict[str, Any]:
+    message = f"a request is nested {MAX_DEPTH} deep at most"
+    return _error(None, ERROR_INVALID_REQUEST, "invalid_request", message)
 
 
 def _refuse_constant(word: str) -> None:

@@ -20,15 +20,17 @@ from pathlib import Path
 import trio
 
 from daemon import methods, prometheus
+from daemon.access import Access, access_over_tcp, read_tokens
 from daemon.config import DEFAULT_PORT, Config
 from daemon.credentials import Credentials
 from daemon.entering import CannotEnter, enter, seeds
 from daemon.events import EventLog
+from daemon.listener import serve
 from daemon.lock import locked
 from daemon.office import Office
 from daemon.renewal import keep_certificate
 from daemon.running import Node
-from daemon.server import ControlApp, read_token, serve
+from daemon.server import ControlApp
 from daemon.store import Store, StoreFailed
 from learner.job import Job
 from overlay.driver import open_overlay
@@ -157,24 +159,28 @@ async def _serve_control(node: Node, nursery: trio.Nursery) -> None:
     table = methods.build(node)
     config = node.config
 
-    def app(token: str | None) -> ControlApp:
+    def app(access: Access) -> ControlApp:
         return ControlApp(
             table,
             node.events,
-            token=token,
+            access=access,
             prometheus=lambda: prometheus.render(
                 node.overlay, node.session.progress, node.session.trust
             ),
         )
 
     try:
-        wanted = [(f"unix:{config.control_socket}", app(None))]
+        unix = f"unix:{config.control_socket}"
+        node.control_binds.append(await nursery.start(serve, app(Access()), unix))
         if config.control.tcp:
             host, port = split_address(config.control.tcp)
             bracketed = f"[{host}]" if ":" in host else host
-            wanted.append((f"{bracketed}:{port}", app(read_token(config.token_file))))
-        for bind, application in wanted:
-            node.control_binds.append(await nursery.start(serve, application, bind))
+            tokens = read_tokens(config.token_file, config.read_token_file)
+            access = access_over_tcp(host, names=config.control.hosts, tokens=tokens)
+            tls = ControlTls(*config.control_tls) if config.control_tls else None
+            node.control_binds.append(
+                await nursery.start(serve, app(access), f"{bracketed}:{port}", tls)
+            )
     except OSError as error:
         raise StartFailed(f"cannot open the control API: {error}") from error
 

@@ -1,73 +1,80 @@
-"""The control API's transports: HTTP and websocket, over a Unix socket and, when asked, TCP.
+"""The control API over HTTP and websocket: one small ASGI application.
 
-Hypercorn serves one small ASGI application: POST /rpc, websocket /rpc, GET /metrics, GET /healthz.
+POST /rpc, websocket /rpc, GET /metrics, GET /healthz; daemon.listener serves it, daemon.access says
+who may call.
 
 Rules kept here:
-- the Unix socket is the owner's (mode 0600) and needs no token; TCP is loopback only, needs the
-  bearer token, and refuses foreign Host and any Origin (a browser page is no client of ours);
-- a body is at most MAX_BODY_BYTES.
+- a refused request is refused by its head: its body is never looked at, and its connection is
+  closed;
+- a body is at most MAX_BODY_BYTES and comes within BODY_LIMIT_S, whatever its pace;
+- websockets are few, and so are the subscriptions on each.
 """
 
 from __future__ import annotations
 
-import hmac
-import ipaddress
 import json
-import os
-import secrets
 from collections.abc import Awaitable, Callable, Mapping
-from pathlib import Path
 from typing import Any
 
-import hypercorn
-import hypercorn.trio
 import trio
 
+from daemon.access import Access, NotAdmitted, Right
 from daemon.events import EventLog
-from daemon.jsonrpc import Method, answer
+from daemon.jsonrpc import Method, RpcError, answer
+from daemon.listener import MAX_BODY_BYTES, Clock
+from daemon.refusals import TOO_MANY_SUBSCRIPTIONS
 
-MAX_BODY_BYTES = 1 << 20
+BODY_LIMIT_S = 10.0
+LINGER_S = 1.0
+MAX_WEBSOCKETS = 16
+MAX_SUBSCRIPTIONS = 8
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class ControlApp:
-    """The ASGI application. `token` None: whoever reaches the socket is the owner."""
+    """The ASGI application of one listener."""
 
     def __init__(
         self,
         methods: Mapping[str, Method],
         events: EventLog,
         *,
-        token: str | None,
+        access: Access,
         prometheus: Callable[[], str],
     ) -> None:
         self._methods = methods
         self._events = events
-        self._token = token
+        self._access = access
         self._prometheus = prometheus
+        self._websockets = 0
 
     async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        match scope["type"]:
-            case "http":
-                await self._http(scope, receive, send)
-            case "websocket":
-                await self._websocket(scope, receive, send)
-            case "lifespan":
-                await _lifespan(receive, send)
-
-    async def _http(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        if (refusal := self._refusal(scope)) is not None:
-            await _reply(send, *refusal)
+        clock: Clock = scope["state"]["clock"]
+        if not scope["http_version"].startswith("1."):
+            clock.cut()  # HTTP/2 carries many requests at a time past the limits of a connection
             return
+        try:
+            right = self._access.admit(scope)
+            clock.stop()
+            if scope["type"] == "http":
+                await self._http(scope, receive, send, right)
+            else:
+                await self._websocket(scope, receive, send, right)
+        except NotAdmitted as refusal:
+            await _refuse(scope, receive, send, refusal)
+        finally:
+            clock.start()
+
+    async def _http(
+        self, scope: dict[str, Any], receive: Receive, send: Send, right: Right
+    ) -> None:
         match scope["method"], scope["path"]:
             case "POST", "/rpc":
-                body = await _body(receive)
-                if body is None:
-                    await _reply(send, 413, f"a body holds {MAX_BODY_BYTES} bytes at most")
+                if (body := await _body(receive)) is None:
                     return
-                text = await answer(body, self._methods)
+                text = await answer(body, self._methods, read_only=right is Right.READ_ONLY)
                 await _reply(send, 200 if text else 204, text, "application/json")
             case "GET", "/metrics":
                 await _reply(send, 200, self._prometheus())
@@ -78,32 +85,32 @@ class ControlApp:
             case _:
                 await _reply(send, 404, "there are /rpc, /metrics and /healthz\n")
 
-    async def _websocket(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    async def _websocket(
+        self, scope: dict[str, Any], receive: Receive, send: Send, right: Right
+    ) -> None:
         await receive()  # websocket.connect
-        if scope["path"] != "/rpc" or self._refusal(scope) is not None:
-            await send({"type": "websocket.close", "code": 1008})
-            return
-        await send({"type": "websocket.accept"})
+        if scope["path"] != "/rpc":
+            raise NotAdmitted(404, "the websocket is /rpc\n")
+        if self._websockets >= MAX_WEBSOCKETS:
+            raise NotAdmitted(503, f"{MAX_WEBSOCKETS} websockets are open, which is the limit\n")
+        self._websockets += 1
+        try:
+            await send({"type": "websocket.accept"})
+            await self._converse(receive, send, right)
+        finally:
+            self._websockets -= 1
+
+    async def _converse(self, receive: Receive, send: Send, right: Right) -> None:
         async with trio.open_nursery() as nursery:
             connection = Connection(self._events, nursery, send)
             while (message := await receive())["type"] == "websocket.receive":
                 body = message.get("text") or message.get("bytes") or ""
-                text = await answer(body, self._methods, connection)
+                text = await answer(
+                    body, self._methods, connection, read_only=right is Right.READ_ONLY
+                )
                 if text:
                     await connection.send(text)
             nursery.cancel_scope.cancel()
-
-    def _refusal(self, scope: dict[str, Any]) -> tuple[int, str] | None:
-        """(status, reason) for a caller that may not speak, None for one that may."""
-        if self._token is None:
-            return None
-        headers = {name.lower(): value for name, value in scope["headers"]}
-        if b"origin" in headers or not _is_loopback_host(headers.get(b"host", b"")):
-            return 403, "requests from web pages and foreign host names are refused\n"
-        sent = headers.get(b"authorization", b"").removeprefix(b"Bearer ")
-        if not hmac.compare_digest(sent, self._token.encode()):
-            return 401, "send the header 'Authorization: Bearer TOKEN' (see control.token)\n"
-        return None
 
 
 class Connection:
@@ -114,6 +121,7 @@ class Connection:
         self._nursery = nursery
         self._send = send
         self._lock = trio.Lock()
+        self._subscriptions = 0
 
     async def send(self, text: str) -> None:
         """Send one text message."""
@@ -121,7 +129,14 @@ class Connection:
             await self._send({"type": "websocket.send", "text": text})
 
     def follow(self, prefix: str, since: int | None) -> None:
-        """Stream events of this prefix: the kept ones above `since` first, then the new ones."""
+        """Stream events of this prefix: the kept ones above `since` first, then the new ones.
+
+        Raises RpcError beyond MAX_SUBSCRIPTIONS.
+        """
+        if self._subscriptions >= MAX_SUBSCRIPTIONS:
+            message = f"a connection holds {MAX_SUBSCRIPTIONS} subscriptions at most"
+            raise RpcError(TOO_MANY_SUBSCRIPTIONS, "too_many_subscriptions", message)
+        self._subscriptions += 1
         self._nursery.start_soon(self._follow, prefix, since)
 
     async def _follow(self, prefix: str, since: int | None) -> None:
@@ -139,88 +154,54 @@ class Connection:
         await self.send(json.dumps({"jsonrpc": "2.0", "method": "event", "params": event}))
 
 
-async def serve(
-    app: ControlApp, bind: str, *, task_status: trio.TaskStatus[str] = trio.TASK_STATUS_IGNORED
-) -> None:
-    """Serve at `bind` ('unix:PATH' or 'host:port'); the task's status is the address chosen.
-
-    Raises OSError when it cannot be bound.
-    """
-    config = hypercorn.Config()
-    config.bind = [bind]
-    config.umask = 0o177  # the Unix socket is born with mode 0600
-    config.errorlog = None
-    config.graceful_timeout = 0.5
-    config.websocket_max_message_size = MAX_BODY_BYTES
-    config.include_server_header = False
-    async with trio.open_nursery() as nursery:
-        binds: list[str] = await nursery.start(hypercorn.trio.serve, app, config)
-        task_status.started(bind if bind.startswith("unix:") else binds[0])
-
-
-def read_token(path: Path) -> str:
-    """The bearer token in `path`, made (mode 0600) if the file is not there.
-
-    Raises PermissionError if others may read the file, or if it is empty.
-    """
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        if path.stat().st_mode & 0o077:
-            raise PermissionError(f"{path} is readable by others; run: chmod 600 {path}") from None
-        if not (token := path.read_text().strip()):
-            # An empty token would let everybody in.
-            raise PermissionError(f"{path} is empty; remove it, and a token is made") from None
-        return token
-    with os.fdopen(descriptor, "w") as file:
-        token = secrets.token_urlsafe(32)
-        file.write(token + "\n")
-    return token
-
-
 async def _body(receive: Receive) -> bytes | None:
-    """The request's body, None if it is too large."""
+    """The request's body, None if the client left. Raises NotAdmitted: too large, too slow."""
     body = bytearray()
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return bytes(body)
-        body += message.get("body", b"")
-        if len(body) > MAX_BODY_BYTES:
-            return None
-        if not message.get("more_body"):
-            return bytes(body)
+    with trio.move_on_after(BODY_LIMIT_S):
+        while (message := await receive())["type"] == "http.request":
+            body += message.get("body", b"")
+            if len(body) > MAX_BODY_BYTES:
+                raise NotAdmitted(413, f"a body holds {MAX_BODY_BYTES} bytes at most\n")
+            if not message.get("more_body"):
+                return bytes(body)
+        return None
+    raise NotAdmitted(408, f"a body comes within {BODY_LIMIT_S:g} s\n")
 
 
 async def _reply(
     send: Send, status: int, text: str, content_type: str = "text/plain; charset=utf-8"
 ) -> None:
-    body = text.encode()
-    headers = [
-        (b"content-type", content_type.encode()),
-        (b"content-length", str(len(body)).encode()),
-    ]
-    if status == 204:
-        headers = []
+    headers = _headers(text, content_type) if status != 204 else []
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})
+    await send({"type": "http.response.body", "body": text.encode()})
 
 
-async def _lifespan(receive: Receive, send: Send) -> None:
-    while True:
-        match (await receive())["type"]:
-            case "lifespan.startup":
-                await send({"type": "lifespan.startup.complete"})
-            case "lifespan.shutdown":
-                await send({"type": "lifespan.shutdown.complete"})
+async def _refuse(
+    scope: dict[str, Any], receive: Receive, send: Send, refusal: NotAdmitted
+) -> None:
+    """Say why, and close the connection."""
+    kind = "http.response" if scope["type"] == "http" else "websocket.http.response"
+    text = str(refusal)
+    headers = [*_headers(text, "text/plain; charset=utf-8"), (b"connection", b"close")]
+    await send({"type": f"{kind}.start", "status": refusal.status, "headers": headers})
+    await send({"type": f"{kind}.body", "body": text.encode(), "more_body": True})
+    if scope["type"] == "http":
+        await _discard_body(receive)
+    await send({"type": f"{kind}.body", "body": b""})
+
+
+async def _discard_body(receive: Receive) -> None:
+    """A client that is still sending would lose the answer with its connection: wait a little."""
+    left = MAX_BODY_BYTES
+    with trio.move_on_after(LINGER_S):
+        while left > 0 and (message := await receive())["type"] == "http.request":
+            left -= len(message.get("body", b""))
+            if not message.get("more_body"):
                 return
 
 
-def _is_loopback_host(host: bytes) -> bool:
-    """Whether a Host header names loopback: anything else is DNS rebinding."""
-    name = host.decode("latin-1")
-    name = name[: name.rfind(":")] if not name.endswith("]") and ":" in name else name
-    try:
-        return name == "localhost" or ipaddress.ip_address(name.strip("[]")).is_loopback
-    except ValueError:
-        return False
+def _headers(text: str, content_type: str) -> list[tuple[bytes, bytes]]:
+    return [
+        (b"content-type", content_type.encode()),
+        (b"content-length", str(len(text.encode())).encode()),
+    ]

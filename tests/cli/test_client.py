@@ -1,5 +1,9 @@
+import contextlib
 import json
 import os
+import socket
+import ssl
+import threading
 
 import pytest
 
@@ -14,6 +18,7 @@ from cli.client import (
     call,
     post,
 )
+from tests.system.certificates import make_certificate
 
 
 @pytest.fixture
@@ -101,8 +106,6 @@ def test_without_a_daemon_the_way_to_one_is_shown(tmp_path):
 
 
 def test_a_socket_whose_daemon_died_is_unreachable(serve, tmp_path):
-    import socket
-
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(tmp_path / "control.sock"))
     assert error_of(Target(tmp_path / "control.sock")).exit_code == UNREACHABLE
@@ -133,8 +136,6 @@ def test_without_the_token_file_tcp_is_not_allowed(tcp, tmp_path):
 
 
 def test_a_daemon_that_does_not_answer_is_given_up(tmp_path):
-    import socket
-
     with socket.socket(socket.AF_UNIX) as silent:
         silent.bind(str(tmp_path / "control.sock"))
         silent.listen()
@@ -149,3 +150,83 @@ def test_the_request_is_json_rpc(daemon, target):
     assert json.loads(daemon.requests[0]) == {
         "jsonrpc": "2.0", "id": 1, "method": "m", "params": {"a": [None, "ü"]},
     }  # fmt: skip
+
+
+def test_what_the_token_does_not_allow_has_its_exit_code(daemon, target):
+    data = {"kind": "not_allowed"}
+    daemon.errors["node.stop"] = {"code": -32020, "message": "needs admin", "data": data}
+    error = error_of(target, "node.stop")
+    assert (error.exit_code, error.data) == (NOT_ALLOWED, data)
+
+
+@pytest.mark.parametrize("host", ["192.0.2.7", "gossip.example.org", "[2001:db8::7]"])
+def test_no_token_travels_in_the_clear(tmp_path, host):
+    error = error_of(Target(tmp_path / "none", url=f"http://{host}:7401"))
+    assert error.exit_code == USAGE
+    assert "https" in str(error)
+
+
+# TLS.
+
+
+@pytest.fixture
+def https(tmp_path):
+    """(port, certificate) of a server that answers one call over TLS."""
+    certificate, key = make_certificate(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    body = b'{"jsonrpc": "2.0", "id": 1, "result": "fine"}'
+    with socket.create_server(("", 0)) as listener:
+
+        def serve():
+            with contextlib.suppress(OSError):
+                plain, _ = listener.accept()
+                plain.settimeout(5)
+                with context.wrap_socket(plain, server_side=True) as stream:
+                    while b'"method"' not in stream.recv(65536):
+                        pass
+                    head = f"HTTP/1.1 200 OK\r\nContent-Length: {len(body)}\r\n\r\n"
+                    stream.sendall(head.encode() + body)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listener.getsockname()[1], certificate
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_over_tls_a_call_gives_the_result(https, tmp_path, host):
+    port, certificate = https
+    url = f"https://{host}:{port}"
+    assert call(Target(tmp_path / "none", url=url, ca_file=certificate, timeout_s=5.0), "m") == (
+        "fine"
+    )
+
+
+@pytest.mark.parametrize("is_other", [False, True])
+def test_a_certificate_of_nobody_we_know_is_refused(https, tmp_path, is_other):
+    port, _ = https
+    url = f"https://127.0.0.1:{port}"
+    (tmp_path / "other").mkdir()
+    other, _ = make_certificate(tmp_path / "other")
+    error = error_of(
+        Target(tmp_path / "none", url=url, ca_file=other if is_other else None, timeout_s=5.0)
+    )
+    assert error.exit_code == NOT_ALLOWED
+    assert "--ca-file" in str(error)
+
+
+def test_a_certificate_for_another_name_is_refused(https, tmp_path):
+    port, certificate = https
+    url = f"https://127.0.0.2:{port}"
+    error = error_of(Target(tmp_path / "none", url=url, ca_file=certificate, timeout_s=5.0))
+    assert error.exit_code == NOT_ALLOWED
+
+
+def test_a_ca_file_that_is_none_is_wrong_usage(tmp_path):
+    for ca_file in (tmp_path / "absent", tmp_path / "nonsense"):
+        (tmp_path / "nonsense").write_text("x")
+        error = error_of(Target(tmp_path / "none", url="https://127.0.0.1:1", ca_file=ca_file))
+        assert error.exit_code == USAGE
+        assert str(ca_file) in str(error)

@@ -342,3 +342,13 @@ def test_the_client_carries_neither_trio_nor_torch():
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=True
     )
     assert found.stdout == "set()\n"
+
+
+def test_the_certificates_to_trust_come_from_a_flag_or_a_variable(monkeypatch, data_dir):
+    def ca_file(*words):
+        return gossipctl._target(gossipctl.parser().parse_args([*words, "status"])).ca_file
+
+    assert ca_file() is None
+    monkeypatch.setenv("GOSSIPD_CA_FILE", "/etc/variable.pem")
+    assert str(ca_file()) == "/etc/variable.pem"
+    assert str(ca_file("--ca-file", "/etc/flag.pem")) == "/etc/flag.pem"

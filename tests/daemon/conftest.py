@@ -35,6 +35,7 @@ from overlay.identity import new_id
 from overlay.profile import PROFILES
 from overlay.records import Record
 from overlay.transport import DialRefused, split_address
+from tests.daemon.control_server import certificate, serving  # noqa: F401
 
 torch.set_num_threads(1)
 

@@ -71,12 +71,13 @@ def test_every_key_has_a_variable(load, variable, text, read):
 
 def test_variables_of_the_client_are_not_the_daemons_business(load):
     load(None, {"GOSSIPD_URL": "x", "GOSSIPD_TIMEOUT": "x", "GOSSIPD_TOKEN_FILE": "x", "HOME": "/"})
+    load(None, {"GOSSIPD_CA_FILE": "x"})
 
 
 def test_every_problem_of_every_source_is_reported_at_once(load, tmp_path):
     file = '[overlay]\nlisten = "nonsense"\nprofil = "lan"\n[learner]\nthreads = -1\n'
     environ = {"GOSSIPD_LISTN": "x", "GOSSIPD_LEARNER_NICE": "lots"}
-    found = problems_of(load, file, environ, data__part="5/3", control__tcp="10.0.0.1:80")
+    found = problems_of(load, file, environ, data__part="5/3", control__tcp="10.0.0.1")
     path = str(tmp_path / "gossipd.toml")
     assert {(p.source, p.key) for p in found} == {
         (path, "overlay.listen"),
@@ -161,6 +162,42 @@ def test_the_control_port_is_loopback_only(load, address):
     (problem,) = problems_of(load, control__tcp=address)
     assert problem.key == "control.tcp"
     assert "SSH" in problem.hint
+    assert "control.tls_certificate" in problem.hint
+
+
+TLS = {"control__tls_certificate": "/etc/c.pem", "control__tls_key": "/etc/k.pem"}
+
+
+def test_with_tls_the_control_port_may_be_reached_from_elsewhere(load):
+    config = load(control__tcp="192.0.2.7:1", **TLS)
+    assert [str(path) for path in config.control_tls] == ["/etc/c.pem", "/etc/k.pem"]
+    assert load(control__tcp="127.0.0.1:1").control_tls is None
+
+
+def test_a_control_port_on_every_address_needs_its_names(load):
+    (problem,) = problems_of(load, control__tcp="0.0.0.0:1", **TLS)
+    assert problem.key == "control.hosts"
+    assert "example.org" in problem.hint
+    load(control__tcp="0.0.0.0:1", control__hosts=["a.example"], **TLS)
+
+
+@pytest.mark.parametrize(
+    ("given", "missing"), [("tls_certificate", "tls_key"), ("tls_key", "tls_certificate")]
+)
+@pytest.mark.parametrize("address", ["", "127.0.0.1:1", "192.0.2.7:1"])
+def test_certificate_and_key_go_together(load, given, missing, address):
+    flags = {"control__tcp": address, f"control__{given}": "/etc/x.pem"}
+    (problem,) = problems_of(load, **flags)
+    assert problem.key == f"control.{missing}"
+    assert missing in problem.hint
+
+
+def test_the_tokens_are_in_the_data_directory_unless_told(load):
+    config = load(node__data_dir="/d")
+    assert (str(config.token_file), str(config.read_token_file)) == (
+        "/d/control.token", "/d/read.token",
+    )  # fmt: skip
+    assert str(load(control__read_token_file="/t").read_token_file) == "/t"
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,14 @@
 import json
 import math
 import re
+from functools import partial
 
 import pytest
 import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.jsonrpc import MAX_BATCH, Method, RpcError, answer
+from daemon.jsonrpc import MAX_BATCH, MAX_DEPTH, Method, RpcError, answer
 
 
 async def subtract(minuend: int, subtrahend: int) -> int:
@@ -113,8 +114,56 @@ def test_deep_nesting_is_an_error_like_any_other(shape, depth):
     body += {"[": "]", '{"a":': "}"}[inner] * (depth - 1) + closing
     response = ask(body)
     if response is not None:
-        first = response[0] if isinstance(response, list) else response
-        assert first["error"]["code"] in (-32700, -32600)
+        assert response["error"]["code"] == -32600
+        assert response["error"]["data"]["kind"] == "invalid_request"
+
+
+@pytest.mark.parametrize("bomb", ["[" * 100_000, '{"a":' * 100_000, "[" * 100_000 + "]" * 100_000])
+def test_a_json_bomb_is_an_error_like_any_other(bomb):
+    assert ask(bomb)["error"]["code"] in (-32700, -32600)
+
+
+def test_nesting_has_one_limit_wherever_it_stands():
+    def nested(depth):
+        value = 1
+        for _ in range(depth):
+            value = [value]
+        return value
+
+    # The request is one level, its params another.
+    fits = request("total", [nested(MAX_DEPTH - 2)])
+    assert error_of(fits)[1] == "invalid_params"
+    assert error_of(request("total", [nested(MAX_DEPTH - 1)])) == (-32600, "invalid_request", None)
+
+
+CHANGING = {**METHODS, "change": Method("change", "Changes.", greet, False)}
+
+
+def test_a_read_only_caller_reaches_what_changes_nothing():
+    batch = [request("greet"), request("change"), request("unknown")]
+    text = trio.run(partial(answer, json.dumps(batch), CHANGING, read_only=True))
+    fine, refused, unknown = json.loads(text)
+    assert fine["result"] == "hello None"
+    assert refused["error"]["code"] == -32020
+    assert refused["error"]["data"]["kind"] == "not_allowed"
+    assert "admin token" in refused["error"]["message"]
+    assert unknown["error"]["code"] == -32601
+    text = trio.run(partial(answer, json.dumps(batch), CHANGING))
+    assert [entry.get("result") for entry in json.loads(text)] == ["hello None"] * 2 + [None]
+
+
+def test_a_read_only_callers_notification_changes_nothing():
+    called = []
+
+    async def change() -> None:
+        called.append(1)
+
+    methods = {"change": Method("change", "Changes.", change, False)}
+    body = '{"jsonrpc": "2.0", "method": "change"}'
+    assert trio.run(partial(answer, body, methods, read_only=True)) == ""
+    assert not called
+    trio.run(answer, body, methods)
+    assert called
 
 
 @pytest.mark.parametrize(

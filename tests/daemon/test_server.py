@@ -1,111 +1,18 @@
 """The control API through real Hypercorn, on a Unix socket and on loopback TCP."""
 
-import contextlib
 import json
 import os
 import socket
 import stat
-from types import SimpleNamespace
 
 import jsonrpcclient
 import pytest
 import trio
+import trio.testing
 import trio_websocket
 
-from daemon.events import EventLog
-from daemon.jsonrpc import Method
-from daemon.methods import EventsApi
-from daemon.server import MAX_BODY_BYTES, ControlApp, read_token, serve
-
-TOKEN = "a-secret"
-STATUS = {"jsonrpc": "2.0", "id": 1, "method": "status"}
-RESULT = {"jsonrpc": "2.0", "id": 1, "result": "fine"}
-
-
-async def status() -> str:
-    """Fine."""
-    return "fine"
-
-
-class Reply:
-    def __init__(self, raw):
-        head, _, self.body = raw.partition(b"\r\n\r\n")
-        first, *lines = head.decode().split("\r\n")
-        self.status = int(first.split()[1])
-        self.headers = dict(line.lower().split(": ", 1) for line in lines)
-
-    @property
-    def json(self):
-        return json.loads(self.body)
-
-
-class Server:
-    """A served ControlApp; `address` is a Unix socket's path or a (host, port)."""
-
-    def __init__(self, events, address):
-        self.events = events
-        self.address = address
-
-    async def connect(self):
-        if isinstance(self.address, str):
-            return await trio.open_unix_socket(self.address)
-        return await trio.open_tcp_stream(*self.address)
-
-    async def http(self, method, path, body=b"", **headers):
-        lines = {"Host": "localhost", "Connection": "close", "Content-Length": len(body), **headers}
-        head = "".join(f"{k.replace('_', '-')}: {v}\r\n" for k, v in lines.items() if v is not None)
-        async with await self.connect() as stream:
-            with contextlib.suppress(trio.BrokenResourceError):  # refused before it was all read
-                await stream.send_all(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + body)
-            raw = b""
-            with trio.fail_after(5):
-                async for chunk in stream:
-                    raw += chunk
-        return Reply(raw)
-
-    async def rpc(self, request, **headers):
-        body = request if isinstance(request, bytes) else json.dumps(request).encode()
-        return await self.http("POST", "/rpc", body, **headers)
-
-    @contextlib.asynccontextmanager
-    async def websocket(self, path="/rpc", headers=()):
-        async with await self.connect() as stream, trio.open_nursery() as nursery:
-            with trio.fail_after(5):
-                client = await trio_websocket.wrap_client_stream(
-                    nursery, stream, "localhost", path, extra_headers=list(headers)
-                )
-            yield client
-            await client.aclose()
-            nursery.cancel_scope.cancel()
-
-
-@pytest.fixture
-def serving(tmp_path):
-    """`async with serving(token=…, tcp=…) as server:`"""
-
-    @contextlib.asynccontextmanager
-    async def make(token=None, tcp=False):
-        events = EventLog()
-        api = EventsApi(SimpleNamespace(events=events))
-        methods = {
-            "status": Method("status", "Fine.", status, True),
-            "events.subscribe": Method("events.subscribe", "Follow.", api.subscribe, True),
-        }
-        app = ControlApp(methods, events, token=token, prometheus=lambda: "gossipd_members 3\n")
-        bind = "127.0.0.1:0" if tcp else f"unix:{tmp_path}/control.sock"
-        async with trio.open_nursery() as nursery:
-            with trio.fail_after(5):
-                where = await nursery.start(serve, app, bind)
-            host, _, port = where.removeprefix("http://").rpartition(":")
-            yield Server(events, (host, int(port)) if tcp else bind.removeprefix("unix:"))
-            nursery.cancel_scope.cancel()
-
-    return make
-
-
-async def read(client):
-    with trio.fail_after(5):
-        return json.loads(await client.get_message())
+from daemon.listener import MAX_BODY_BYTES
+from tests.daemon.control_server import RESULT, STATUS, Reply, read, subscribe
 
 
 async def test_the_unix_socket_is_the_owners_alone_and_answers(serving):
@@ -192,109 +99,6 @@ async def test_a_body_has_a_limit(serving):
         assert (await server.rpc(STATUS)).status == 200
 
 
-# TCP and its token.
-
-
-@pytest.mark.parametrize(
-    ("authorization", "status"),
-    [
-        (f"Bearer {TOKEN}", 200),
-        (None, 401),
-        ("", 401),
-        ("Bearer ", 401),
-        ("Bearer another", 401),
-        (f"Bearer {TOKEN}x", 401),
-        ("Basic YTpi", 401),
-        ("Bearer \xe9", 401),
-    ],
-)
-async def test_tcp_wants_the_token(serving, authorization, status):
-    async with serving(token=TOKEN, tcp=True) as server:
-        for method, path in (("POST", "/rpc"), ("GET", "/healthz"), ("GET", "/metrics")):
-            body = json.dumps(STATUS).encode() if method == "POST" else b""
-            reply = await server.http(method, path, body, Authorization=authorization)
-            assert reply.status == status
-        if status == 401:
-            assert b"Authorization: Bearer" in reply.body
-            assert TOKEN.encode() not in reply.body
-
-
-@pytest.mark.parametrize(
-    ("host", "status"),
-    [
-        ("127.0.0.1:7411", 200),
-        ("localhost", 200),
-        ("[::1]:7411", 200),
-        ("evil.example:7411", 403),
-        ("127.0.0.1.evil.example", 403),
-        ("192.0.2.7", 403),
-        ("localhost.", 403),
-        ("", 403),
-    ],
-)
-async def test_a_foreign_host_name_is_refused(serving, host, status):
-    async with serving(token=TOKEN, tcp=True) as server:
-        reply = await server.rpc(STATUS, Host=host, Authorization=f"Bearer {TOKEN}")
-        assert reply.status == status
-
-
-@pytest.mark.parametrize("origin", ["http://localhost", "null", "https://evil.example"])
-async def test_web_pages_are_refused(serving, origin):
-    async with serving(token=TOKEN, tcp=True) as server:
-        reply = await server.rpc(STATUS, Origin=origin, Authorization=f"Bearer {TOKEN}")
-        assert reply.status == 403
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        [],
-        [("Authorization", "Bearer another")],
-        [("Authorization", f"Bearer {TOKEN}"), ("Origin", "http://localhost")],
-    ],
-)
-async def test_the_websocket_wants_the_token_too(serving, headers):
-    async with serving(token=TOKEN, tcp=True) as server:
-        with pytest.RaisesGroup(trio_websocket.ConnectionRejected, flatten_subgroups=True):
-            async with server.websocket(headers=headers):
-                pytest.fail("accepted")
-
-
-async def test_the_websocket_opens_with_the_token(serving):
-    async with serving(token=TOKEN, tcp=True) as server:
-        headers = [("Authorization", f"Bearer {TOKEN}")]
-        async with server.websocket(headers=headers) as client:
-            await client.send_message(json.dumps(STATUS))
-            assert await read(client) == RESULT
-
-
-def test_a_token_is_made_once_and_readable_by_the_owner_alone(tmp_path):
-    path = tmp_path / "control.token"
-    token = read_token(path)
-    assert len(token) >= 32
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert read_token(path) == token
-    assert read_token(tmp_path / "other.token") != token
-
-
-@pytest.mark.parametrize("mode", [0o640, 0o604, 0o666])
-def test_a_token_that_others_can_read_is_refused(tmp_path, mode):
-    path = tmp_path / "control.token"
-    read_token(path)
-    path.chmod(mode)
-    with pytest.raises(PermissionError, match="chmod 600"):
-        read_token(path)
-
-
-@pytest.mark.parametrize("text", ["", "\n"])
-def test_an_empty_token_file_lets_nobody_in(tmp_path, text):
-    path = tmp_path / "control.token"
-    path.write_text(text)
-    path.chmod(0o600)
-    with pytest.raises(PermissionError, match="empty"):
-        read_token(path)
-
-
 # Events.
 
 
@@ -314,12 +118,6 @@ async def test_another_path_is_no_websocket(serving):
         with pytest.RaisesGroup(trio_websocket.ConnectionRejected, flatten_subgroups=True):
             async with server.websocket("/events"):
                 pytest.fail("accepted")
-
-
-async def subscribe(client, **params):
-    request = {"jsonrpc": "2.0", "id": 7, "method": "events.subscribe", "params": params}
-    await client.send_message(json.dumps(request))
-    assert (await read(client))["id"] == 7
 
 
 async def test_events_come_from_a_number_on_and_then_as_they_happen(serving):
