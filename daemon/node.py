@@ -25,6 +25,7 @@ from daemon.config import DEFAULT_PORT, Config
 from daemon.credentials import Credentials
 from daemon.entering import CannotEnter, enter, seeds
 from daemon.events import EventLog
+from daemon.listener import Tls as ControlTls
 from daemon.listener import serve
 from daemon.lock import locked
 from daemon.office import Office
