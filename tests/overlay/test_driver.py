@@ -265,7 +265,7 @@ def test_an_address_where_nobody_listens_is_refused(town):
         with pytest.raises(JoinFailed, match="refused by ws://peer9:1") as failure:
             await one.overlay.join("ws://peer9:1")
         assert failure.value.kind == "refused"
-        with pytest.raises(ValueError, match="write ws://host:port"):
+        with pytest.raises(ValueError, match="write wss://host:port"):
             await one.overlay.join("peer9")
 
     town(story)
@@ -684,7 +684,7 @@ def test_who_does_not_greet_is_shown_the_door(town, path, first):
         async with caller(place, one, path) as socket:
             await socket.send(first)
             await ends(socket)
-        assert len(one.overlay._admission) == 0
+        assert len(one.overlay._door._admission) == 0
 
     town(story)
 
@@ -730,7 +730,7 @@ def test_whatever_comes_to_the_port_is_closed_in_bounded_time_and_the_overlay_li
         except trio.BrokenResourceError:
             pass
         assert trio.current_time() - began <= HANDSHAKE_S + 1
-        await memory.until(lambda: len(one.overlay._admission) == 0)
+        await memory.until(lambda: len(one.overlay._door._admission) == 0)
         await place.start(2, seed=0)
         await memory.until(place.settled)
 
@@ -739,7 +739,7 @@ def test_whatever_comes_to_the_port_is_closed_in_bounded_time_and_the_overlay_li
 
 @pytest.fixture
 def few_places(monkeypatch):
-    monkeypatch.setattr("overlay.driver.AdmissionSettings", lambda: AdmissionSettings(total=3))
+    monkeypatch.setattr("overlay.accepting.AdmissionSettings", lambda: AdmissionSettings(total=3))
 
 
 def test_the_oldest_unnamed_connection_makes_room_for_a_newcomer(town, few_places):
@@ -749,9 +749,9 @@ def test_the_oldest_unnamed_connection_makes_room_for_a_newcomer(town, few_place
         await trio.testing.wait_all_tasks_blocked()
         for oldest in streams[:2]:
             assert await oldest.receive_some() == b""
-        assert len(one.overlay._admission) == 3
+        assert len(one.overlay._door._admission) == 3
         await trio.sleep(HANDSHAKE_S + 1)
-        assert len(one.overlay._admission) == 0
+        assert len(one.overlay._door._admission) == 0
 
     town(story)
 
@@ -771,7 +771,7 @@ def test_connections_that_say_nothing_keep_nobody_out(town, few_places, memory):
             for number in (1, 2, 3):
                 await place.start(number, seed=0)
             await memory.until(place.settled)
-            assert len(one.overlay._admission) == 3
+            assert len(one.overlay._door._admission) == 3
             nursery.cancel_scope.cancel()
 
     town(story)
@@ -899,7 +899,7 @@ def test_who_was_cut_is_not_dialled_before_its_time_is_over(town, member, memory
         one, two = await place.grow(2)
         (link,) = one.overlay.links.values()
         before = place.streams.dials
-        one.overlay._condemn(link, "said too much")
+        one.overlay._live._condemn(link, "said too much")
         await trio.sleep(0.9)
         assert not one.overlay.links
         assert not two.overlay.links
@@ -1020,7 +1020,7 @@ def test_who_floods_over_tcp_without_listening_is_cut_within_a_second(run, membe
             open_peer(member, 1, memory.Heard()) as two,
         ):
             await one.join(two.address)
-            stream = await Tcp().connect(one.address)
+            stream = (await Tcp().connect(one.address)).stream
             async with open_client(
                 stream, host="x", path=wire.CONTROL_PATH, max_message_bytes=wire.MAX_DATA_BYTES
             ) as socket:
