@@ -112,10 +112,11 @@ class OverlayMachine:
 
     def revocation_of(self, record: Record) -> Revocation | None:
         """What keeps the author of a record out for good, or None."""
+        revocations = self.table.revocations
+        if not revocations or not record.chain:
+            return revocations.by_peer.get(record.peer_id)
         known = self.table.get(record.peer_id) is not None
-        if not record.chain:
-            return self.table.revocations.by_peer.get(record.peer_id)
-        return self.table.revocations.against(read_chain(record.chain), known=known)
+        return revocations.against(read_chain(record.chain), known=known)
 
     def admits(self, peer: str) -> bool:
         """Whether a link to `peer` is welcome: a neighbour's always, a few others' at a time."""

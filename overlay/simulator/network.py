@@ -36,11 +36,12 @@ from overlay.effects import (
 )
 from overlay.machine import OverlayMachine
 from overlay.membership import Membership
+from overlay.notary import Unsigned
 from overlay.profile import Profile
-from overlay.records import Record
+from overlay.records import Record, Vote
 from overlay.rings import Rings
 from overlay.simulator.lines import Lines, next_retransmission_s, wire_bytes
-from overlay.simulator.sizes import message_bytes
+from overlay.simulator.sizes import SIGNATURE, message_bytes
 from overlay.wire import LinkMessage
 
 # Two links of one pair that begin within this time are a race, not a repair (as in the driver).
@@ -48,6 +49,16 @@ RACE_S = 2.0
 # What opening a link costs: packets of TCP's handshake and goodbye, the websocket's upgrade (some
 # 500 bytes), hello and welcome (some 250 each), with headers and acknowledgements.
 DIAL_MESSAGES, DIAL_BYTES = 4, 1800
+
+
+class Zeros(Unsigned):
+    """Proves nothing, with as many bytes as a signature has."""
+
+    def testimony(self, subject: str, incarnation: int, hard: bool) -> bytes:
+        return SIGNATURE
+
+    def goodbye(self, incarnation: int) -> tuple[Vote, ...]:
+        return (Vote(self._peer_id, incarnation, True, SIGNATURE),)
 
 
 @dataclass(slots=True, eq=False)
@@ -254,6 +265,7 @@ class SimulatedNetwork:
             profile=self.profile,
             rng=random.Random(f"{self.seed}/{record.peer_id}/{record.incarnation}"),
             now=self.now,
+            notary=Zeros(record.peer_id),
             table=table,
             rings=rings.fork() if rings is not None else None,
         )

@@ -17,6 +17,7 @@ from overlay.profile import PROFILES
 from overlay.records import Record
 from overlay.simulator.lines import Lines, parse_latency
 from overlay.simulator.scenarios import AFTERMATH_S, SCENARIOS, Options, Stage
+from overlay.simulator.sizes import CHAIN, SIGNATURE
 from overlay.simulator.watch import Watched
 
 # The network is quiet for so long before anything happens; the steady state is measured then.
@@ -141,7 +142,9 @@ def _round(value: Any) -> Any:
 
 def _record(seed: int, number: int) -> Record:
     name = f"peer{number}"
-    return Record(_id_of(seed, name), name, (f"ws://10.{number}:7400",), 1, True, -1)
+    return Record(
+        _id_of(seed, name), name, (f"wss://10.{number}:7400",), 1, True, -1, CHAIN, SIGNATURE
+    )
 
 
 def _id_of(seed: int, name: str) -> str:

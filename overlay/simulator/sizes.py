@@ -4,8 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from overlay.records import Fate, Record, Vote
+from overlay.records import SIGNATURE_BYTES, Fate, Record, Vote
 from overlay.wire import CONTROL, Heartbeat, LinkMessage, News, Revoked, SyncPage, SyncRequest
+
+# What a certificate and a signature of a real network measure (`certificates`, RFC 8032): simulated
+# peers prove nothing, but what they say is as long.
+CHAIN = (bytes(485),)
+SIGNATURE = bytes(SIGNATURE_BYTES)
 
 _HEARTBEAT_BASE = 4  # array, tag "hb"
 _ID = 54  # a text of 52 letters
