@@ -44,7 +44,7 @@ from overlay.founding import Candidacy, Founding
 from overlay.identity import is_id
 from overlay.knowledge import Knowledge
 from overlay.links import Links, LinkState
-from overlay.membership import BUCKETS, Membership
+from overlay.membership import BUCKETS, Membership, part_of
 from overlay.neighbourhood import Neighbourhood
 from overlay.news import pages, revocation_pages
 from overlay.notary import Notary
@@ -173,8 +173,7 @@ class OverlayMachine:
             for peer in list(self._links):
                 self._close(peer, "revoked", lost=False, now=now)
         elif out in self._links:
-            self._send(out, Revoked((revocation,)))  # it shall know why
-            self._close(out, "revoked", lost=False, now=now)
+            self._turn_away(revocation, now)
 
     def adopt_network(self, network_id: str) -> None:
         """Belong to a network from now on; only a peer that knows nobody else may."""
@@ -284,6 +283,10 @@ class OverlayMachine:
         self._dialler.linked(peer, event.target)
         self._known.learn(event.record, peer, now)
         self._known.report("link.up", peer)
+        revocation = self.table.revocations.by_peer.get(peer)
+        if revocation is not None:
+            self._turn_away(revocation, now)
+            return
         fate = self.table.fate(peer)
         if fate is not None:
             # It is here, so it shall hear what is said of it and rise above it.
@@ -360,7 +363,9 @@ class OverlayMachine:
         records = [member.record for member in members if member.is_live or is_newcomer]
         held = (self.table.fate(member.record.peer_id) for member in members)
         fates = [f for f in held if f is not None and f.state is not State.REVOKED]
-        for out in revocation_pages(self.table.revocations.by_peer.values()):
+        wanted = set(parts)
+        revoked = self.table.revocations.by_peer.items()
+        for out in revocation_pages([r for p, r in revoked if part_of(p) in wanted]):
             self._send(peer, out)
         for page in pages(records, fates):
             self._send(peer, SyncPage(page.records, page.fates))
@@ -437,6 +442,10 @@ class OverlayMachine:
         missing = [peer for peer in wanted if peer not in self._links]
         self._effects += self._dialler.due(missing, alone=not self._links, now=now)
         self._reconciled = wanted
+
+    def _turn_away(self, revocation: Revocation, now: float) -> None:
+        self._send(revocation.peer_id, Revoked((revocation,)))  # it shall know why
+        self._close(revocation.peer_id, "revoked", lost=False, now=now)
 
     def _close(self, peer: str, reason: str, *, lost: bool, now: float) -> None:
         self._effects.append(CloseLink(peer, reason))

@@ -6,7 +6,7 @@ sign them (`notary`): the member its record and its goodbye, each observer its v
 
 Rules kept here (SWIM, Das et al., DSN 2002, section 4.2):
 - a higher incarnation supersedes a lower one, whatever was said;
-- at equal incarnations the graver state wins: alive < suspect < dead < left;
+- at equal incarnations the graver state wins: alive < suspect < dead < left < revoked;
 - only the member itself raises its incarnation.
 """
 

@@ -23,9 +23,9 @@ from overlay.effects import (
 )
 from overlay.machine import MAX_GUESTS, OverlayMachine
 from overlay.profile import PROFILES
-from overlay.records import Fate, Member, State
+from overlay.records import Fate, Member, State, Vote
 from overlay.topology import Choice
-from overlay.wire import CONTROL, Evidence, Heartbeat, News, SyncRequest
+from overlay.wire import CONTROL, Evidence, Heartbeat, News, Revoked, SyncPage, SyncRequest
 
 LAN = PROFILES["lan"]
 GONE = (State.DEAD, State.LEFT)
@@ -39,6 +39,14 @@ def told(*records):
 def fated(*fates):
     """A message with these fates."""
     return News((), fates, ())
+
+
+def proven(machine, peer, incarnation=1):
+    """The verdict of two of those who observe a peer in the table of `machine`."""
+    observers = sorted(machine.graph.observers(peer))[:2]
+    return Fate(
+        peer, incarnation, State.DEAD, tuple(Vote(o, incarnation, True, b"") for o in observers)
+    )
 
 
 def witnessed(*evidence):
@@ -372,7 +380,8 @@ def test_a_false_word_of_a_death_is_refuted(grown):
     world = grown(16)
     subject, liar, listener = subject_and_liar(world)
     for state in (State.SUSPECT, State.DEAD, State.LEFT):
-        lie = Fate(subject.id, subject.machine.table.me.incarnation, state)
+        lie = proven(listener.machine, subject.id, subject.machine.table.me.incarnation)
+        lie = Fate(subject.id, lie.incarnation, state, lie.votes)
         world.inject(listener.number, liar.number, fated(lie))
         assert world.run_until(world.converged, 10.0) is not None, world
 
@@ -384,17 +393,25 @@ def test_no_message_of_a_neighbour_makes_the_machine_fail(member, data):
     incarnations = st.sampled_from([0, 1, 2, 2**52, 2**53 - 2, 2**53 - 1])
     records = st.builds(member, st.integers(0, 3), incarnation=incarnations, learner=st.booleans())
     ids = st.integers(0, 3).map(lambda n: member(n).peer_id)
-    grave = st.sampled_from([State.SUSPECT, State.DEAD, State.LEFT])
+    grave = st.sampled_from([State.SUSPECT, State.DEAD, State.LEFT, State.REVOKED])
+    votes = st.builds(Vote, ids, incarnations, st.booleans(), st.just(b""))
+    fates = st.lists(
+        st.builds(Fate, ids, incarnations, grave, st.lists(votes, max_size=3).map(tuple)),
+        max_size=3,
+    ).map(tuple)
     news = st.builds(
         News,
         st.lists(records, max_size=3).map(tuple),
-        st.lists(st.builds(Fate, ids, incarnations, grave), max_size=3).map(tuple),
-        st.lists(st.builds(Evidence, ids, incarnations, ids, st.booleans()), max_size=3).map(tuple),
+        fates,
+        st.lists(
+            st.builds(Evidence, ids, incarnations, ids, st.booleans(), st.just(b"")), max_size=3
+        ).map(tuple),
     )
     digests = st.integers(0, 2**64 - 1)
     messages = st.one_of(
         st.builds(Heartbeat, digests),
         news,
+        st.builds(SyncPage, st.lists(records, max_size=3).map(tuple), fates),
         st.builds(SyncRequest, st.lists(digests, min_size=64, max_size=64).map(tuple)),
     )
     now = 0.0
@@ -853,8 +870,9 @@ def test_a_link_is_drained_at_the_very_moment_it_asks_to_be_woken_for(member):
 def test_a_member_in_doubt_that_links_up_is_told_what_is_said_of_it(member):
     machine = linked(member, count=3)
     returner = member(5)
-    death = Fate(returner.peer_id, 1, State.DEAD)
-    machine.handle(Received(member(1).peer_id, News((returner,), (death,), ())), 0.1)
+    machine.handle(Received(member(1).peer_id, told(returner)), 0.1)
+    death = proven(machine, returner.peer_id)
+    machine.handle(Received(member(1).peer_id, fated(death)), 0.1)
     effects = link(machine, returner, 1.0)
     heard = [e.message for e in of(Send, effects) if e.peer == returner.peer_id]
     assert fated(death) in heard
@@ -943,7 +961,7 @@ def test_a_death_that_a_live_link_contradicts_is_passed_to_the_member_and_counts
 ):
     machine = linked(member)
     subject = member(1).peer_id
-    fate = Fate(subject, 1, state)
+    fate = Fate(subject, 1, state, proven(machine, subject).votes)
     effects = machine.handle(Received(member(2).peer_id, fated(fate)), 0.3)
     assert machine.table.state(subject) is State.ALIVE
     assert messages_to(subject, effects) == [fated(fate)]
@@ -955,7 +973,7 @@ def test_a_death_that_a_live_link_contradicts_is_passed_to_the_member_and_counts
 def test_a_disputed_death_is_asked_about_but_once(member):
     machine = linked(member)
     subject = member(1).peer_id
-    fate = Fate(subject, 1, State.DEAD)
+    fate = proven(machine, subject)
     machine.handle(Received(member(2).peer_id, fated(fate)), 0.3)
     assert sent(Fate, machine.handle(Received(member(3).peer_id, fated(fate)), 0.4)) == []
 
@@ -963,7 +981,7 @@ def test_a_disputed_death_is_asked_about_but_once(member):
 def test_a_refuted_dispute_is_forgotten(member):
     machine = linked(member)
     subject = member(1).peer_id
-    fate = Fate(subject, 1, State.DEAD)
+    fate = proven(machine, subject)
     machine.handle(Received(member(2).peer_id, fated(fate)), 0.3)
     machine.handle(Received(subject, told(member(1, incarnation=2))), 0.4)
     machine.handle(LinkDown(subject, orderly=True), 0.5)
@@ -973,9 +991,9 @@ def test_a_refuted_dispute_is_forgotten(member):
 def test_a_second_dispute_counts_like_the_first(member):
     machine = linked(member)
     subject, teller = member(1).peer_id, member(2).peer_id
-    machine.handle(Received(teller, fated(Fate(subject, 1, State.DEAD))), 0.3)
+    machine.handle(Received(teller, fated(proven(machine, subject))), 0.3)
     machine.handle(Received(subject, told(member(1, incarnation=2))), 0.4)
-    second = Fate(subject, 2, State.DEAD)
+    second = proven(machine, subject, 2)
     effects = machine.handle(Received(teller, fated(second)), 0.5)
     assert fated(second) in messages_to(subject, effects)
     machine.handle(LinkDown(subject, orderly=False), 0.6)
@@ -988,7 +1006,7 @@ def test_a_disputed_death_counts_when_the_link_is_silent(member):
     now = 1.0
     for number in (1, 2, 3, 4):
         machine.handle(Received(member(number).peer_id, Heartbeat(machine.table.digest)), now)
-    machine.handle(Received(member(2).peer_id, fated(Fate(subject, 1, State.DEAD))), now)
+    machine.handle(Received(member(2).peer_id, fated(proven(machine, subject))), now)
     while subject in machine.links and now < 6.0:
         now += 0.1
         for number in (2, 3, 4):
@@ -1003,7 +1021,7 @@ def test_a_disputed_death_is_refuted_by_the_member_and_believed_by_nobody_with_a
     subject = world.peers[1]
     listener = world.peer(min(subject.machine.links))
     liar = world.peer(min(listener.machine.links - {subject.id}))
-    world.inject(listener.number, liar.number, fated(Fate(subject.id, 1, State.DEAD)))
+    world.inject(listener.number, liar.number, fated(proven(listener.machine, subject.id)))
     assert world.run_until(
         lambda: all(p.machine.table.get(subject.id).incarnation == 2 for p in world.up()), 1.0
     ), world

@@ -33,7 +33,11 @@ def words(*subjects):
     """Strategy: what is said of a few members, (number, incarnation, state) each; alive is what
     the member says of itself, the rest its fates."""
     return st.lists(
-        st.tuples(st.sampled_from(subjects), st.integers(0, 3), st.sampled_from(State)),
+        st.tuples(
+            st.sampled_from(subjects),
+            st.integers(0, 3),
+            st.sampled_from([State.ALIVE, *FATES]),
+        ),
         max_size=14,
     )
 
