@@ -80,6 +80,18 @@ def memory():
     return _load("memory_network")
 
 
+@pytest.fixture(scope="session")
+def signed():
+    """The module with networks of certified members."""
+    return _load("signed_network")
+
+
+@pytest.fixture(scope="session")
+def network(signed):
+    """A network of certified members."""
+    return signed.SignedNetwork()
+
+
 @pytest.fixture
 def run():
     """run(async_function): under a clock that jumps to the next deadline, for a bounded time."""
