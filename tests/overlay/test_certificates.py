@@ -143,9 +143,7 @@ def test_an_issuer_that_appoints_an_issuer_all_the_same_is_not_heard(
 def test_who_an_upstart_certifies_is_no_member(network, issuer, signed, forged):
     upstart = forged("upstart", issuer, role="issuer", ca=True, path_length=0)
     key = signed.fixed_key("upstart")
-    below = signed.forge(
-        signed.fixed_key("below upstart").public_key(), by_key=key, by=upstart[0]
-    )
+    below = signed.forge(signed.fixed_key("below upstart").public_key(), by_key=key, by=upstart[0])
     assert kind_of((below, *upstart), network) == "malformed"  # three certificates
     assert kind_of((below, upstart[0]), network) == "foreign"  # the issuer's left out
     assert kind_of((below, issuer.chain[0]), network) == "foreign"
@@ -241,9 +239,7 @@ def test_a_chain_is_valid_while_each_of_its_certificates_is(signed, network, for
     def chain(member, issuer):
         above = forged("brief", role="issuer", ca=True, path_length=0, **issuer)
         key = signed.fixed_key("brief")
-        made = signed.forge(
-            signed.fixed_key("m").public_key(), by_key=key, by=above[0], **member
-        )
+        made = signed.forge(signed.fixed_key("m").public_key(), by_key=key, by=above[0], **member)
         return (made, *above)
 
     assert kind_of(chain({}, {"ends_s": -1.0}), network) == "expired"

@@ -22,6 +22,7 @@ from overlay.effects import (
     Wake,
 )
 from overlay.machine import MAX_GUESTS, OverlayMachine
+from overlay.membership import BUCKETS, part_of
 from overlay.profile import PROFILES
 from overlay.records import Fate, Member, State, Vote
 from overlay.topology import Choice
@@ -1156,3 +1157,203 @@ def test_evidence_about_a_former_life_says_nothing_of_the_present_one(member):
         machine.handle(Received(observer, witnessed(late)), 1.3)
     assert machine.table.state(subject) is State.ALIVE
     assert machine.table.get(subject).incarnation == 2
+
+
+# Revocations.
+
+
+@pytest.fixture
+def grown_signed(make_signed_world):
+    """grown_signed(count): certified members that have settled, with nothing said yet."""
+
+    def grow(count, *, seed=0):
+        world = make_signed_world(seed=seed)
+        world.grow(count)
+        assert world.run_until(world.converged, 30.0) is not None, world
+        world.run(LAN.drain_s)
+        world.forget_what_was_said()
+        assert world.forgers == []
+        return world
+
+    return grow
+
+
+def revoke(world, by, about):
+    """The authority's revocation, at the peer `by`."""
+    peer = world.peers[by]
+    revocation = world.network.revocation(world.peers[about].id, "why")
+    peer.machine.revoke(revocation, world.now)
+    world._handle(peer, Wake())
+
+
+def is_out(world, about):
+    """Whether everybody knows that a member is revoked and has no link to it."""
+    subject = world.peers[about].id
+    others = [p for p in world.up() if p.id != subject]
+    return all(
+        p.machine.table.state(subject) is State.REVOKED and subject not in p.machine.links
+        for p in others
+    )
+
+
+def test_a_revocation_floods_and_the_links_are_dropped_everywhere(grown_signed):
+    world = grown_signed(12)
+    out = world.peers[5]
+    far = next(p.number for p in world.up() if p is not out and out.id not in p.machine.links)
+    revoke(world, far, 5)
+    assert world.run_until(lambda: is_out(world, 5), 1.0) is not None, world
+    world.run(10.0)
+    assert is_out(world, 5), world
+    assert world.forgers == []
+    assert len({p.machine.table.digest for p in world.up() if p is not out}) == 1
+    assert len(world.heard("member.revoked", about=5)) == 11
+    assert world.heard("member.dead", "member.suspect") == []
+
+
+def test_the_revoked_peer_hears_it_and_is_alone_and_still(grown_signed):
+    world = grown_signed(12)
+    neighbour = world.peer(min(world.peers[5].machine.links))
+    revoke(world, neighbour.number, 5)
+    assert world.run_until(lambda: world.heard("network.revoked", about=5), 1.0) is not None, world
+    world.run(2.0)
+    assert world.peers[5].machine.links == frozenset()
+    world.forget_what_was_said()
+    world.run(30.0)
+    assert [dial for _, number, dial in world.dialled if number == 5] == []
+    assert world.sent_by[5] == 0
+
+
+def test_a_peer_that_was_cut_off_learns_a_revocation_from_the_tables(grown_signed):
+    world = grown_signed(12)
+    world.cut_off(7)
+    world.run(1.0)
+    revoke(world, 0, 5)
+    world.run(30.0)
+    assert world.state(7, 5) is not State.REVOKED
+    world.restore(7)
+    assert world.run_until(lambda: is_out(world, 5), 60.0) is not None, world
+    assert world.forgers == []
+
+
+def test_a_newcomer_learns_who_was_revoked_before(grown_signed):
+    world = grown_signed(8)
+    revoke(world, 0, 5)
+    world.run(2.0)
+    world.start(9, seeds=(0,))
+    world.run(10.0)
+    assert world.peers[5].id in world.peers[9].machine.table.revocations
+    assert not world.peers[9].machine.table.is_live(world.peers[5].id)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_revoked_peer_that_links_up_is_told_why_and_turned_away(member, network, known):
+    machine, out = linked(member, count=3), member(5)
+    if known:
+        machine.handle(Received(member(1).peer_id, told(out)), 0.2)
+    revocation = network.revocation(out.peer_id, "why")
+    machine.revoke(revocation, 0.3)
+    machine.handle(Wake(), 1.0)
+    effects = link(machine, dataclasses.replace(out, incarnation=2), 2.0)
+    assert [e.message for e in of(Send, effects) if e.peer == out.peer_id] == [
+        Revoked((revocation,))
+    ]
+    assert of(CloseLink, effects) == [CloseLink(out.peer_id, "revoked")]
+    assert out.peer_id not in machine.links
+    assert not machine.table.is_live(out.peer_id)
+
+
+def test_revocations_are_sent_in_the_parts_that_differ(member, network):
+    machine = linked(member, count=3)
+    revoked = [network.revocation(member(number).peer_id) for number in range(10, 40)]
+    for revocation in revoked:
+        machine.revoke(revocation, 0.3)
+    machine.handle(Wake(), 1.0)
+    digests = list(machine.table.digests)
+    part = part_of(revoked[0].peer_id)
+    digests[part] ^= 1
+    asked = Received(member(1).peer_id, SyncRequest(tuple(digests)))
+    told_of = [r for m in sent(Revoked, machine.handle(asked, 2.0)) for r in m.revocations]
+    assert told_of == [r for r in revoked if part_of(r.peer_id) == part]
+    newcomer = Received(member(1).peer_id, SyncRequest((0,) * BUCKETS))
+    told_of = [r for m in sent(Revoked, machine.handle(newcomer, 3.0)) for r in m.revocations]
+    assert told_of == revoked
+
+
+def test_a_revocation_by_a_member_that_may_not_costs_its_link_and_revokes_nobody(grown_signed):
+    world = grown_signed(8)
+    revocation = world.person(3).notary.revocation(world.peers[5].id, "envy")
+    listener = world.peer(min(world.peers[3].machine.links - {world.peers[5].id}))
+    world.inject(listener.number, 3, Revoked((revocation,)))
+    assert world.forgers == [3]
+    world.run(5.0)
+    assert world.converged(), world
+
+
+# One lying member.
+
+
+def lies(world, liar, subject):
+    """Everything that a member can say in its own name against another, in its newest life."""
+    life, person = subject.machine.table.me.incarnation, world.person(liar.number)
+    votes = tuple(person.vote(subject.id, incarnation=life, hard=hard) for hard in (True, False))
+    dead = Fate(subject.id, life, State.DEAD, votes)
+    yield witnessed(person.testimony(subject.id, incarnation=life, hard=True))
+    yield witnessed(person.testimony(subject.id, incarnation=life, hard=False))
+    yield fated(dead)
+    yield fated(Fate(subject.id, life, State.DEAD))
+    yield fated(Fate(subject.id, life, State.SUSPECT, votes))
+    yield SyncPage((), (dead,))
+    yield fated(Fate(subject.id, life + 5, State.DEAD, votes))
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_member_that_lies_for_a_minute_evicts_nobody(grown_signed, seed):
+    world = grown_signed(14, seed=seed)
+    subject, liar, _ = subject_and_liar(world)
+    end = world.now + 60.0
+    while world.now < end:
+        for lie in lies(world, liar, subject):
+            for peer in [p for p in world.up() if liar.id in p.machine.links]:
+                world.inject(peer.number, liar.number, lie)
+            world.run(0.1)
+    assert world.heard("member.dead") == [], world
+    assert world.forgers == []
+    assert world.run_until(world.converged, 10.0) is not None, world
+
+
+def test_a_member_that_says_what_others_did_not_loses_its_links_and_evicts_nobody(grown_signed):
+    world = grown_signed(10)
+    subject, liar, listener = subject_and_liar(world)
+    observers = sorted(listener.machine.graph.observers(subject.id) - {liar.id})[:2]
+    signature = world.person(liar.number).notary.testimony(subject.id, 1, True)
+    votes = tuple(Vote(observer, 1, True, signature) for observer in observers)
+    for lie in (
+        fated(Fate(subject.id, 1, State.DEAD, votes)),
+        SyncPage((), (Fate(subject.id, 1, State.DEAD, votes),)),
+        fated(Fate(subject.id, 1, State.LEFT, votes[:1])),
+        fated(Fate(subject.id, 1, State.REVOKED)),
+        witnessed(Evidence(subject.id, 1, observers[0], True, signature)),
+        told(dataclasses.replace(subject.machine.table.me, incarnation=9)),
+    ):
+        world.forgers.clear()
+        world.inject(listener.number, liar.number, lie)
+        assert world.forgers == [liar.number], lie
+        assert listener.machine.table.state(subject.id) is State.ALIVE
+
+
+def test_a_death_is_believed_by_everybody_when_everything_is_signed(grown_signed):
+    world = grown_signed(14)
+    world.kill(4)
+    assert world.run_until(lambda: world.believed(4, State.DEAD), 3.0) is not None, world
+    assert world.run_until(world.converged, 10.0) is not None, world
+    for peer in world.up():
+        assert len(peer.machine.table.fate(world.peers[4].id).votes) >= 2
+    assert world.forgers == []
+
+
+def test_a_goodbye_is_believed_by_everybody_when_everything_is_signed(grown_signed):
+    world = grown_signed(10)
+    world.leave(4)
+    assert world.run_until(lambda: world.believed(4, State.LEFT), 2.0) is not None, world
+    world.run(5.0)
+    assert world.forgers == []
