@@ -1,5 +1,6 @@
 """Who is a member: chains as they should be, and as nobody should make them."""
 
+import contextlib
 import datetime
 import time
 
@@ -254,11 +255,9 @@ def test_a_chain_is_valid_while_each_of_its_certificates_is(signed, network, for
 
 def said_by(chain, network):
     """What a chain says, None for one that is refused."""
-    try:
+    with contextlib.suppress(BadCertificate):
         return check_chain(chain, network.authority, time.time())
-    except BadCertificate as error:
-        assert error.kind in ("malformed", "foreign", "expired", "early")
-        return None
+    return None
 
 
 changes = st.lists(st.tuples(st.integers(0, 2047), st.integers(1, 255)), min_size=1, max_size=4)
@@ -292,10 +291,8 @@ def test_an_unverified_chain_reads_or_is_a_bad_certificate(below, changed):
     der = bytearray(below.chain[0])
     for at, change in changed:
         der[at % len(der)] ^= change
-    try:
-        read_chain((bytes(der),))
-    except BadCertificate:
-        pass
+    with contextlib.suppress(BadCertificate):
+        assert read_chain((bytes(der),)).peer_id
 
 
 @given(changed=changes)

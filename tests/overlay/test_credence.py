@@ -1,4 +1,4 @@
-"""What of a message is believed: attacks by a member that holds a link and may say what it likes."""
+"""What of a message is believed: attacks by a member that has a link and says what it likes."""
 
 import dataclasses
 

@@ -1264,7 +1264,7 @@ def test_a_revoked_peer_that_links_up_is_told_why_and_turned_away(member, networ
 
 def test_revocations_are_sent_in_the_parts_that_differ(member, network):
     machine = linked(member, count=3)
-    revoked = [network.revocation(member(number).peer_id) for number in range(10, 40)]
+    revoked = [network.revocation(member(number).peer_id) for number in range(10, 160)]
     for revocation in revoked:
         machine.revoke(revocation, 0.3)
     machine.handle(Wake(), 1.0)

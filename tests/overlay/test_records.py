@@ -116,7 +116,7 @@ def test_two_fates_are_equal_when_they_say_the_same_whoever_vouches_for_it(id_of
     vote = Vote(id_of(1), 1, True, bytes(SIGNATURE_BYTES))
     bare, vouched = (Fate(id_of(0), 1, State.DEAD, votes) for votes in ((), (vote,)))
     assert bare == vouched
-    assert not bare != vouched
+    assert (bare != vouched) is False
     assert hash(bare) == hash(vouched)
     assert bare != Fate(id_of(0), 2, State.DEAD)
     assert bare != (id_of(0), 1, State.DEAD)
