@@ -84,6 +84,8 @@ class Knowledge:
         if revocation.peer_id in self.table.revocations:
             return False
         change = self.table.revoke(revocation, now)
+        if revocation.peer_id not in self.table.revocations:
+            return False  # one too many: told on, it would come back as news for ever
         self.outbox.add_revocation(revocation, source)
         if change is not None:
             self._follow([change], now)
