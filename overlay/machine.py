@@ -254,14 +254,13 @@ class OverlayMachine:
     def _on_table(self, peer: str, page: SyncPage, now: float) -> None:
         """What another holds. Those who are strangers here and gone there are just remembered."""
         fates = {fate.peer_id: fate for fate in page.fates}
-        gone = [
-            Member(record, fates[record.peer_id].state)
-            for record in page.records
-            if self.table.get(record.peer_id) is None
-            and record.peer_id in fates
-            and not fates[record.peer_id].is_live
-        ]
-        self._known.remember(gone, now)
+        for record in page.records:
+            fate = fates.get(record.peer_id)
+            is_gone = (
+                fate is not None and not fate.is_live and fate.incarnation >= record.incarnation
+            )
+            if is_gone and self.table.get(record.peer_id) is None:
+                self._known.recall(record, fate, now)
         for record in page.records:
             self._known.learn(record, peer, now)
         weighed = [self._detector.weigh_old_word(fate, now) for fate in page.fates]
@@ -288,7 +287,7 @@ class OverlayMachine:
             self._turn_away(revocation, now)
             return
         fate = self.table.fate(peer)
-        if fate is not None:
+        if fate is not None and fate.can_be_told:
             # It is here, so it shall hear what is said of it and rise above it.
             self._send(peer, News((), (fate,), ()))
         if is_stranger and event.digest != self.table.digest:
@@ -359,10 +358,10 @@ class OverlayMachine:
         must be able to re-dial the dead, whose addresses others hold already."""
         is_newcomer = request.digests.count(0) > BUCKETS // 2
         parts = range(BUCKETS) if is_newcomer else self.table.differing(request.digests)
-        members = self.table.parts(parts)
-        records = [member.record for member in members if member.is_live or is_newcomer]
-        held = (self.table.fate(member.record.peer_id) for member in members)
-        fates = [f for f in held if f is not None and f.state is not State.REVOKED]
+        rows = [(m, self.table.fate(m.record.peer_id)) for m in self.table.parts(parts)]
+        told = [(member, fate) for member, fate in rows if fate is None or fate.can_be_told]
+        records = [member.record for member, _ in told if member.is_live or is_newcomer]
+        fates = [fate for _, fate in told if fate is not None]
         wanted = set(parts)
         revoked = self.table.revocations.by_peer.items()
         for out in revocation_pages([r for p, r in revoked if part_of(p) in wanted]):

@@ -150,6 +150,14 @@ class Fate(_Fate):
         """Suspect only: still a member of the neighbour graph."""
         return self.state is State.SUSPECT
 
+    @property
+    def can_be_told(self) -> bool:
+        """Whether others could believe it: a goodbye needs its own word, which is not kept from one
+        life of this peer to the next, and a revocation is no fate that anybody tells."""
+        if self.state is State.LEFT:
+            return bool(self.votes)
+        return self.state is not State.REVOKED
+
     def graver_than(self, other: Fate | None) -> bool:
         """Whether this is news to somebody who holds `other` about the same peer."""
         if other is None:

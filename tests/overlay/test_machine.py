@@ -1357,3 +1357,36 @@ def test_a_goodbye_is_believed_by_everybody_when_everything_is_signed(grown_sign
     assert world.run_until(lambda: world.believed(4, State.LEFT), 2.0) is not None, world
     world.run(5.0)
     assert world.forgers == []
+
+
+def test_a_goodbye_is_passed_on_in_tables_with_its_word(grown_signed):
+    """From an old member to a newcomer, and from that one to the next."""
+    world = grown_signed(8)
+    world.leave(4)
+    world.run(5.0)
+    world.start(20, seeds=(0,))
+    world.run(5.0)
+    world.start(21, seeds=(20,))
+    world.run(5.0)
+    assert world.forgers == []
+    gone = world.peers[4].id
+    for number in (20, 21):
+        assert world.peers[number].machine.table.fate(gone).votes == world.person(4).goodbye().votes
+
+
+def test_a_goodbye_whose_word_was_not_kept_is_told_to_nobody(grown_signed):
+    """A peer that restarts remembers who left, and cannot prove it."""
+    world = grown_signed(8)
+    world.leave(4)
+    world.run(5.0)
+    table = world.peers[0].machine.table
+    remembered = [row for row in table.members() if row.record.peer_id != table.my_id]
+    world.kill(0)
+    world.start(0, incarnation=table.me.incarnation + 1)
+    world.peers[0].machine.remember(remembered, world.now)
+    world._handle(world.peers[0], Wake())
+    world.run(5.0)
+    world.start(20, seeds=(0,))
+    world.run(10.0)
+    assert world.forgers == []
+    assert world.run_until(world.converged, 10.0) is not None, world

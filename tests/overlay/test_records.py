@@ -122,6 +122,15 @@ def test_two_fates_are_equal_when_they_say_the_same_whoever_vouches_for_it(id_of
     assert bare != (id_of(0), 1, State.DEAD)
 
 
+def test_what_nobody_could_believe_is_not_told(id_of):
+    goodbye = (Vote(id_of(0), 1, True, b""),)
+    assert Fate(id_of(0), 1, State.LEFT, goodbye).can_be_told
+    assert not Fate(id_of(0), 1, State.LEFT).can_be_told
+    assert not Fate(id_of(0), 1, State.REVOKED, goodbye).can_be_told
+    assert Fate(id_of(0), 1, State.DEAD).can_be_told
+    assert Fate(id_of(0), 1, State.SUSPECT).can_be_told
+
+
 def test_a_fate_has_no_more_votes_than_there_are_observers(id_of):
     votes = [Vote(id_of(number), 1, True, b"") for number in range(MAX_VOTES + 1)]
     assert Fate(id_of(0), 1, State.DEAD, tuple(votes[1:])).votes == tuple(votes[1:])
