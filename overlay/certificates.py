@@ -21,7 +21,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import (
     Ed25519PrivateKey,
@@ -108,9 +107,10 @@ def check_chain(chain: Chain, authority: bytes, now: float) -> Certified:
     return found
 
 
+@functools.lru_cache(maxsize=4096)
 def read_chain(chain: Chain) -> Certified:
-    """What a chain says, unverified: for this peer's own. Raises BadCertificate."""
-    return _read(tuple(_parsed(der) for der in chain))
+    """What a chain says, unverified: for one that was checked before. Raises BadCertificate."""
+    return _read(_parsed_chain(chain))
 
 
 def request(key: Ed25519PrivateKey) -> bytes:
@@ -135,14 +135,14 @@ def authority_key(authority: bytes) -> bytes:
     """The raw public key, 32 bytes, of an authority's certificate (DER), whose hash is the
     network's id. Raises BadCertificate."""
     certificate = _parsed(authority)
-    key = certificate.public_key()
     try:
+        key = certificate.public_key()
         certificate.verify_directly_issued_by(certificate)
-    except (InvalidSignature, ValueError, TypeError):
-        key = None  # type: ignore[assignment]
-    if not isinstance(key, Ed25519PublicKey):
-        raise BadCertificate("malformed", "that is no certificate of an authority")
-    return public_bytes(key)
+        if isinstance(key, Ed25519PublicKey) and _path_length(certificate) is not None:
+            return public_bytes(key)
+    except Exception:  # the parser reads parts only when they are asked for
+        pass
+    raise BadCertificate("malformed", "that is no certificate of an authority")
 
 
 def to_pem(*certificates: bytes) -> bytes:
@@ -160,13 +160,11 @@ def from_pem(text: bytes) -> Chain:
 @functools.lru_cache(maxsize=4096)
 def _verified(chain: Chain, authority: bytes) -> Certified:
     """The chain's word, its signatures checked: once, for records come again and again."""
-    if not 1 <= len(chain) <= MAX_CHAIN:
-        raise BadCertificate("malformed", "a chain has one or two certificates")
-    parsed = tuple(_parsed(der) for der in chain)
+    parsed = _parsed_chain(chain)
     for below, above in zip(parsed, (*parsed[1:], _load(authority)), strict=True):
         try:
             below.verify_directly_issued_by(above)
-        except (InvalidSignature, ValueError, TypeError):
+        except Exception:  # no signature of theirs, or of a kind that the parser does not know
             raise BadCertificate("foreign", "certified by another network's authority") from None
     if any(_path_length(above) is None for above in parsed[1:]):
         raise BadCertificate("foreign", "certified by a member that may not certify anybody")
@@ -177,6 +175,15 @@ def _verified(chain: Chain, authority: bytes) -> Certified:
 
 
 def _read(parsed: tuple[x509.Certificate, ...]) -> Certified:
+    try:
+        return _said(parsed)
+    except BadCertificate:
+        raise
+    except Exception:  # the parser reads parts only when they are asked for
+        raise BadCertificate("malformed", "that is no certificate") from None
+
+
+def _said(parsed: tuple[x509.Certificate, ...]) -> Certified:
     leaf = parsed[0]
     key = leaf.public_key()
     if not isinstance(key, Ed25519PublicKey):
@@ -208,6 +215,12 @@ def _path_length(certificate: x509.Certificate) -> int | None:
     except (x509.ExtensionNotFound, ValueError):
         return None
     return found.path_length if found.ca else None
+
+
+def _parsed_chain(chain: Chain) -> tuple[x509.Certificate, ...]:
+    if not 1 <= len(chain) <= MAX_CHAIN:
+        raise BadCertificate("malformed", "a chain has one or two certificates")
+    return tuple(_parsed(der) for der in chain)
 
 
 def _parsed(der: bytes) -> x509.Certificate:

@@ -71,11 +71,8 @@ def _is_out(record: Record, table: Membership) -> bool:
 
 
 def _fates(fates: tuple[Fate, ...], notary: Notary, known: _Known) -> tuple[Fate, ...]:
-    return tuple(
-        fate if known.table.fates.get(fate.peer_id) == fate else checked
-        for fate in fates
-        if (checked := _fate(fate, notary, known)) is not None
-    )
+    checked = (_fate(fate, notary, known) for fate in fates)
+    return tuple(fate for fate in checked if fate is not None)
 
 
 def _fate(fate: Fate, notary: Notary, known: _Known) -> Fate | None:

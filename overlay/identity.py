@@ -47,7 +47,7 @@ def spelled(identity: str) -> str:
 
 def read_id(text: str) -> str:
     """The id in `text`, spelled out or bare. Raises ValueError that says what is wrong."""
-    plain = text.strip().replace("-", "").lower()
+    plain = re.sub(r"[\s-]", "", text).lower()
     if is_id(plain):
         return plain
     identity, digits = plain[:-2], plain[-2:]

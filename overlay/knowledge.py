@@ -46,11 +46,15 @@ class Knowledge:
         """
         for member in members:
             record, state = member.record, member.state
-            changes = [self.table.merge(record, now)]
-            if not member.is_live:
-                fate = Fate(record.peer_id, record.incarnation, state)
-                changes.append(self.table.judge(fate, now))
-            self.graph.follow([change for change in changes if change is not None])
+            gone = Fate(record.peer_id, record.incarnation, state) if not member.is_live else None
+            self.recall(record, gone, now)
+
+    def recall(self, record: Record, gone: Fate | None, now: float) -> None:
+        """The same of one member, whose fate (if it is gone) is known with its votes."""
+        changes = [self.table.merge(record, now)]
+        if gone is not None:
+            changes.append(self.table.judge(gone, now))
+        self.graph.follow([change for change in changes if change is not None])
 
     def learn(self, record: Record, source: str, now: float) -> None:
         """A member says something of itself; `source` is the link that told ('': nobody)."""
@@ -84,6 +88,8 @@ class Knowledge:
         if revocation.peer_id in self.table.revocations:
             return False
         change = self.table.revoke(revocation, now)
+        if revocation.peer_id not in self.table.revocations:
+            return False  # one too many: told on, it would come back as news for ever
         self.outbox.add_revocation(revocation, source)
         if change is not None:
             self._follow([change], now)

@@ -45,7 +45,7 @@ from overlay.founding import Candidacy, Founding
 from overlay.identity import is_id
 from overlay.knowledge import Knowledge
 from overlay.links import Links, LinkState
-from overlay.membership import BUCKETS, Membership
+from overlay.membership import BUCKETS, Membership, part_of
 from overlay.neighbourhood import Neighbourhood
 from overlay.news import pages, revocation_pages
 from overlay.notary import Notary
@@ -183,8 +183,7 @@ class OverlayMachine:
                 self._send(peer, Revoked((revocation,)))
                 self._close(peer, "revoked", lost=False, now=now)
         elif out in self._links:
-            self._send(out, Revoked((revocation,)))  # it shall know why
-            self._close(out, "revoked", lost=False, now=now)
+            self._turn_away(revocation, now)
 
     def adopt_network(self, network_id: str) -> None:
         """Belong to a network from now on; only a peer that knows nobody else may."""
@@ -265,14 +264,13 @@ class OverlayMachine:
     def _on_table(self, peer: str, page: SyncPage, now: float) -> None:
         """What another holds. Those who are strangers here and gone there are just remembered."""
         fates = {fate.peer_id: fate for fate in page.fates}
-        gone = [
-            Member(record, fates[record.peer_id].state)
-            for record in page.records
-            if self.table.get(record.peer_id) is None
-            and record.peer_id in fates
-            and not fates[record.peer_id].is_live
-        ]
-        self._known.remember(gone, now)
+        for record in page.records:
+            fate = fates.get(record.peer_id)
+            is_gone = (
+                fate is not None and not fate.is_live and fate.incarnation >= record.incarnation
+            )
+            if is_gone and self.table.get(record.peer_id) is None:
+                self._known.recall(record, fate, now)
         for record in page.records:
             self._known.learn(record, peer, now)
         weighed = [self._detector.weigh_old_word(fate, now) for fate in page.fates]
@@ -294,8 +292,12 @@ class OverlayMachine:
         self._dialler.linked(peer, event.target)
         self._known.learn(event.record, peer, now)
         self._known.report("link.up", peer)
+        revocation = self.table.revocations.by_peer.get(peer)
+        if revocation is not None:
+            self._turn_away(revocation, now)
+            return
         fate = self.table.fate(peer)
-        if fate is not None:
+        if fate is not None and fate.can_be_told:
             # It is here, so it shall hear what is said of it and rise above it.
             self._send(peer, News((), (fate,), ()))
         if is_stranger and event.digest != self.table.digest:
@@ -366,11 +368,13 @@ class OverlayMachine:
         must be able to re-dial the dead, whose addresses others hold already."""
         is_newcomer = request.digests.count(0) > BUCKETS // 2
         parts = range(BUCKETS) if is_newcomer else self.table.differing(request.digests)
-        members = self.table.parts(parts)
-        records = [member.record for member in members if member.is_live or is_newcomer]
-        held = (self.table.fate(member.record.peer_id) for member in members)
-        fates = [f for f in held if f is not None and f.state is not State.REVOKED]
-        for out in revocation_pages(self.table.revocations.by_peer.values()):
+        rows = [(m, self.table.fate(m.record.peer_id)) for m in self.table.parts(parts)]
+        told = [(member, fate) for member, fate in rows if fate is None or fate.can_be_told]
+        records = [member.record for member, _ in told if member.is_live or is_newcomer]
+        fates = [fate for _, fate in told if fate is not None]
+        wanted = set(parts)
+        revoked = self.table.revocations.by_peer.items()
+        for out in revocation_pages([r for p, r in revoked if part_of(p) in wanted]):
             self._send(peer, out)
         for page in pages(records, fates):
             self._send(peer, SyncPage(page.records, page.fates))
@@ -447,6 +451,10 @@ class OverlayMachine:
         missing = [peer for peer in wanted if peer not in self._links]
         self._effects += self._dialler.due(missing, alone=not self._links, now=now)
         self._reconciled = wanted
+
+    def _turn_away(self, revocation: Revocation, now: float) -> None:
+        self._send(revocation.peer_id, Revoked((revocation,)))  # it shall know why
+        self._close(revocation.peer_id, "revoked", lost=False, now=now)
 
     def _close(self, peer: str, reason: str, *, lost: bool, now: float) -> None:
         self._effects.append(CloseLink(peer, reason))

@@ -84,7 +84,8 @@ class Membership:
         twin = Membership(self._records[my_id])
         twin._records, twin._fates = self._records, dict(self._fates)
         twin._since, twin._digests = dict(self._since), list(self._digests)
-        twin._digest, twin._revocations = self._digest, self._revocations
+        twin._digest = self._digest
+        twin._revocations = Revocations(self._revocations.by_peer.values())
         twin._shared = self._shared = True
         return twin
 
@@ -197,6 +198,8 @@ class Membership:
     def would_learn(self, record: Record) -> bool:
         """Whether a record may be news to this table (its owner's word about this peer is)."""
         held = self._records.get(record.peer_id)
+        if record.peer_id in self._revocations:
+            return False
         if record.peer_id == self.my_id:
             return held != record
         return held is None or record.incarnation > held.incarnation

@@ -23,8 +23,9 @@ from overlay.wire import MAX_CONTROL_BYTES, Evidence, News, Revoked
 
 T = TypeVar("T")
 
-# Fates, testimonies and records a message, and what each kind may measure: three quarters of
-# MAX_CONTROL_BYTES together. A signed record has about 700 bytes, a testimony 180.
+# Fates, testimonies and records a message, and what fates and testimonies may measure; records may
+# measure twice that. Together they are MAX_CONTROL_BYTES: each is reckoned a few bytes too large,
+# which leaves room for the frame. A signed record has about 700 bytes, a testimony 180.
 ITEMS_PER_PAGE = 128
 RECORDS_PER_PAGE = 128
 KIND_BYTES = MAX_CONTROL_BYTES // 4

@@ -6,7 +6,7 @@ sign them (`notary`): the member its record and its goodbye, each observer its v
 
 Rules kept here (SWIM, Das et al., DSN 2002, section 4.2):
 - a higher incarnation supersedes a lower one, whatever was said;
-- at equal incarnations the graver state wins: alive < suspect < dead < left;
+- at equal incarnations the graver state wins: alive < suspect < dead < left < revoked;
 - only the member itself raises its incarnation.
 """
 
@@ -149,6 +149,14 @@ class Fate(_Fate):
     def is_live(self) -> bool:
         """Suspect only: still a member of the neighbour graph."""
         return self.state is State.SUSPECT
+
+    @property
+    def can_be_told(self) -> bool:
+        """Whether others could believe it: a goodbye needs its own word, which is not kept from one
+        life of this peer to the next, and a revocation is no fate that anybody tells."""
+        if self.state is State.LEFT:
+            return bool(self.votes)
+        return self.state is not State.REVOKED
 
     def graver_than(self, other: Fate | None) -> bool:
         """Whether this is news to somebody who holds `other` about the same peer."""

@@ -42,38 +42,46 @@ class Verdicts:
         self._waiting: dict[str, _Waiting] = {}
 
     def sift(self, fates: Iterable[Fate], now: float) -> list[Fate]:
-        """Those of the fates that can be believed now: every one but a death without proof."""
-        return [fate for fate in fates if fate.state is not State.DEAD or self._take(fate, now)]
+        """Those of the fates that can be believed now: every one but a death without proof. A
+        death comes out with all the votes that prove it, for those to whom it is passed on."""
+        taken = (self._take(f, now) if f.state is State.DEAD else f for f in fates)
+        return [fate for fate in taken if fate is not None]
 
     def review(self, now: float) -> list[Fate]:
         """The deaths that waited and are proven by now."""
         for peer in [p for p, w in self._waiting.items() if now - w.since > self._patience_s]:
             del self._waiting[peer]
-        return [fate for fate in self._told() if self._is_proven(fate)]
-
-    def settle(self, subjects: Iterable[str]) -> None:
-        """These members are dead, or have refuted."""
-        for peer in self._waiting.keys() & set(subjects):
-            del self._waiting[peer]
+        proven = [fate for fate in map(_of, self._waiting.values()) if self._is_proven(fate)]
+        for fate in proven:
+            del self._waiting[fate.peer_id]
+        return proven
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
 
-    def _take(self, fate: Fate, now: float) -> bool:
+    def _take(self, fate: Fate, now: float) -> Fate | None:
         if self._is_proven(fate):
-            return True
+            self._waiting.pop(fate.peer_id, None)
+            return fate
         waiting = self._waiting.get(fate.peer_id)
         if waiting is None or waiting.fate.incarnation < fate.incarnation:
             if len(self._waiting) >= MAX_WAITING:
                 del self._waiting[next(iter(self._waiting))]
             waiting = self._waiting[fate.peer_id] = _Waiting(fate, now)
-        for vote in fate.votes:
-            if len(waiting.votes) < MAX_VOTES or vote.observer in self._observers(fate.peer_id):
-                waiting.votes[vote.observer] = vote
-        return self._is_proven(_of(waiting))
+        self._add(waiting, fate.votes)
+        whole = _of(waiting)
+        if not self._is_proven(whole):
+            return None
+        del self._waiting[fate.peer_id]
+        return whole
 
-    def _told(self) -> list[Fate]:
-        return [_of(waiting) for waiting in self._waiting.values()]
+    def _add(self, waiting: _Waiting, votes: Iterable[Vote]) -> None:
+        observers = self._observers(waiting.fate.peer_id)
+        for vote in votes:
+            held = waiting.votes.pop(vote.observer, None)
+            newer = vote if held is None or vote.incarnation > held.incarnation else held
+            if held is not None or len(waiting.votes) < MAX_VOTES or vote.observer in observers:
+                waiting.votes[vote.observer] = newer  # at the end, where `_of` looks
 
     def _is_proven(self, fate: Fate) -> bool:
         observers = self._observers(fate.peer_id)

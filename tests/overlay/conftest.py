@@ -75,9 +75,28 @@ def make_world():
 
 
 @pytest.fixture(scope="session")
+def make_signed_world(network):
+    """make_signed_world(seed=…): the same of certified members, who believe only what is signed."""
+    module = _load("machine_network")
+    return functools.partial(module.SignedWorld, network)
+
+
+@pytest.fixture(scope="session")
 def memory():
     """The module with the network in memory and a listener that writes down what it hears."""
     return _load("memory_network")
+
+
+@pytest.fixture(scope="session")
+def signed():
+    """The module with networks of certified members."""
+    return _load("signed_network")
+
+
+@pytest.fixture(scope="session")
+def network(signed):
+    """A network of certified members."""
+    return signed.SignedNetwork()
 
 
 @pytest.fixture

@@ -1,12 +1,16 @@
 """The simulator with what tests ask of it: fixed members by number, what was said, who believes
 what. Every so often a message crosses a real codec on its way."""
 
+import random
 from collections import Counter
 from dataclasses import asdict, dataclass
 
-from overlay.effects import Dial, Found
+from overlay.credence import believed
+from overlay.effects import Dial, Found, LinkDown
 from overlay.greeting import make_hello, refusal
 from overlay.identity import short
+from overlay.machine import OverlayMachine
+from overlay.notary import Forged
 from overlay.profile import PROFILES
 from overlay.records import State
 from overlay.simulator.lines import Lines, parse_latency
@@ -205,3 +209,52 @@ class World(SimulatedNetwork):
         return (
             f"World(seed={self.seed}, now={self.now}, {asdict(self.profile)}, {up}; last: {last})"
         )
+
+
+class SignedWorld(World):
+    """Certified members, who check everything that comes in; a forger loses its link."""
+
+    def __init__(self, network, *, seed=0, **options):
+        super().__init__(self._record_of, seed=seed, network_id=network.id, **options)
+        self.network = network
+        self.forgers = []  # numbers, of every link that was closed
+
+    def person(self, number):
+        """The member that goes by a number."""
+        return self.network.person(number)
+
+    def _record_of(self, number, **changes):
+        return self.person(number).says(**changes)
+
+    def _place(self, number, record, network_id, table, rings):
+        peer = super()._place(number, record, network_id, table, rings)
+        peer.machine = OverlayMachine(
+            record,
+            network_id=network_id,
+            profile=self.profile,
+            rng=random.Random(f"{self.seed}/{number}"),
+            now=self.now,
+            notary=self.person(number).notary,
+        )
+        return peer
+
+    def inject(self, number, source, message):
+        peer = self.peers[number]
+        notary = self.person(number).notary
+        try:
+            message = believed(message, notary, peer.machine.table)
+        except Forged:
+            self._turn_out(peer, self.peers[source])
+        else:
+            super().inject(number, source, message)
+
+    def _arrive(self, connection, peer, other, message):
+        if other.running and other.connections.get(peer.id) is connection:
+            self.inject(other.number, peer.number, message)
+
+    def _turn_out(self, peer, forger):
+        self.forgers.append(forger.number)
+        connection = peer.connections.pop(forger.id, None)
+        if connection is not None:
+            self._hear_down(forger.id, peer.id, connection, True)
+            self._handle(peer, LinkDown(forger.id, orderly=True))

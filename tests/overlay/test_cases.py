@@ -4,6 +4,7 @@ import pytest
 
 from overlay.cases import Cases
 from overlay.profile import PROFILES
+from overlay.records import Vote
 from overlay.rumours import Rumours
 from overlay.wire import Evidence
 
@@ -34,11 +35,15 @@ class Court:
             self.hear(observer, subject, hard=hard)
             self.cases.open(self._id_of(subject), 1, now)
 
+    def proven(self):
+        """The members against whom there is proof by now."""
+        return [subject for subject, _ in self.cases.take_proven()]
+
     def ripe(self, now):
         """What comes of the cases now, in the order in which a detector asks."""
-        proven = self.cases.take_proven()
+        proven = self.proven()
         shared = [subject for subject, _ in self.cases.take_shared(now)]
-        due = self.cases.take_due(now)
+        due = [subject for subject, _ in self.cases.take_due(now)]
         self.cases.drop_lapsed(now)
         return proven, shared, due
 
@@ -61,10 +66,20 @@ def test_without_a_case_nothing_is_due(court):
 
 def test_a_quorum_of_hard_evidence_is_proof_at_once(court, nine):
     court.accuse(1, 2, hard=True)
-    assert court.cases.take_proven() == []
+    assert court.proven() == []
     court.accuse(3, hard=True)
     assert court.ripe(NOW) == ([nine], [], [])
     assert not court.cases
+
+
+def test_a_verdict_comes_with_the_votes_that_it_was_made_of(court, nine, id_of):
+    votes = tuple(Vote(id_of(n), 1, True, b"") for n in (1, 2, 3))
+    court.accuse(7, 1, 2, 3, hard=True)
+    assert court.cases.take_proven() == [(nine, votes)]
+    soft = tuple(Vote(id_of(n), 1, False, b"") for n in (4, 5))
+    court.accuse(4, 5, subject=8)
+    court.cases.take_shared(NOW)
+    assert court.cases.take_due(NOW + LAN.suspicion_longest_s) == [(id_of(8), soft)]
 
 
 def test_a_doubt_that_nobody_shares_lapses(court):
@@ -114,7 +129,7 @@ def test_one_liar_is_heard_once(court):
 def test_who_is_no_observer_is_not_counted(court, stranger):
     court.accuse(1, 2, hard=True)
     court.accuse(stranger, hard=True)
-    assert court.cases.take_proven() == []
+    assert court.proven() == []
 
 
 def test_evidence_about_an_earlier_life_is_not_counted(court, nine):
@@ -164,7 +179,7 @@ def test_observers_in_doubt_themselves_do_not_raise_the_quorum(court, nine, doub
         court.hear(1, observer)
     for count, observer in enumerate((1, 2, 3), start=1):
         court.accuse(observer, hard=True)
-        proven = court.cases.take_proven()
+        proven = court.proven()
         assert proven == ([nine] if count == needed else [])
         if proven:
             break
@@ -174,9 +189,9 @@ def test_a_later_doubt_about_the_observers_is_weighed_at_the_review(court, nine)
     court.accuse(1, 2, hard=True)
     for observer in (3, 4, 5, 6):
         court.hear(1, observer)
-    assert court.cases.take_proven() == []
+    assert court.proven() == []
     court.cases.review([nine])
-    assert court.cases.take_proven() == [nine]
+    assert court.proven() == [nine]
 
 
 def test_the_only_observer_needs_nobody_to_share_its_doubt(court, nine, id_of):

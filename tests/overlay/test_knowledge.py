@@ -5,6 +5,8 @@ from overlay.membership import FORGET_S, Change, Membership
 from overlay.neighbourhood import Neighbourhood
 from overlay.profile import PROFILES
 from overlay.records import Fate, Member, State
+from overlay.revocation import MAX_REVOCATIONS, Revocation, Revocations
+from overlay.wire import Revoked
 
 NETWORK = "n" * 52
 
@@ -227,3 +229,56 @@ def test_a_report_about_a_peer_has_its_name(known, member, id_of):
     first, second = known.reports
     assert first.data == {"peer": member(1).peer_id, "name": "peer1", "lost": True}
     assert second.data == {"address": "ws://a:1"}
+
+
+# The revoked.
+
+
+@pytest.fixture
+def revocation(id_of):
+    """revocation(number): a fixed one."""
+    return lambda number: Revocation(id_of(number), 1, "why", (), bytes(64))
+
+
+def test_a_revoked_member_leaves_the_graph_and_everybody_else_is_told(
+    known, changes, member, revocation
+):
+    known.learn(member(1), "a", 0.0)
+    told(known, "b")
+    changes.clear()
+    reported(known)
+    assert known.revoke(revocation(1), "a", 1.0)
+    assert known.graph.wanted == frozenset()
+    assert known.outbox.flush(["a", "b"], 1.0) == [("b", Revoked((revocation(1),)))]
+    assert changes == [Change(member(1), State.REVOKED, State.ALIVE)]
+    assert reported(known) == [("member.revoked", "peer1")]
+
+
+def test_a_revocation_that_is_known_moves_nothing(known, changes, member, revocation):
+    known.learn(member(1), "a", 0.0)
+    known.revoke(revocation(1), "a", 1.0)
+    known.outbox.flush([], 1.0)
+    changes.clear()
+    reported(known)
+    assert not known.revoke(revocation(1), "b", 2.0)
+    assert known.outbox.flush(["a", "b", "c"], 2.0) == []
+    assert (changes, reported(known)) == ([], [])
+
+
+def test_a_strangers_revocation_is_passed_on(known, changes, revocation):
+    assert known.revoke(revocation(5), "a", 1.0)
+    assert known.outbox.flush(["b"], 1.0) == [("b", Revoked((revocation(5),)))]
+    assert changes == []
+
+
+def test_ones_own_revocation_is_reported(known, revocation):
+    assert known.revoke(revocation(0), "a", 1.0)
+    assert known.table.has_left
+    assert [kind for kind, _ in reported(known)] == ["network.revoked"]
+
+
+def test_a_revocation_too_many_is_not_passed_on_for_ever(known, id_of, revocation, monkeypatch):
+    full = Revocations(revocation(f"made up {number}") for number in range(MAX_REVOCATIONS))
+    monkeypatch.setattr(known.table, "_revocations", full)
+    assert not known.revoke(revocation(1), "a", 1.0)
+    assert known.outbox.flush(["b"], 1.0) == []

@@ -22,10 +22,11 @@ from overlay.effects import (
     Wake,
 )
 from overlay.machine import MAX_GUESTS, OverlayMachine
+from overlay.membership import BUCKETS, part_of
 from overlay.profile import PROFILES
-from overlay.records import Fate, Member, State
+from overlay.records import Fate, Member, State, Vote
 from overlay.topology import Choice
-from overlay.wire import CONTROL, Evidence, Heartbeat, News, SyncRequest
+from overlay.wire import CONTROL, Evidence, Heartbeat, News, Revoked, SyncPage, SyncRequest
 
 LAN = PROFILES["lan"]
 GONE = (State.DEAD, State.LEFT)
@@ -39,6 +40,14 @@ def told(*records):
 def fated(*fates):
     """A message with these fates."""
     return News((), fates, ())
+
+
+def proven(machine, peer, incarnation=1):
+    """The verdict of two of those who observe a peer in the table of `machine`."""
+    observers = sorted(machine.graph.observers(peer))[:2]
+    return Fate(
+        peer, incarnation, State.DEAD, tuple(Vote(o, incarnation, True, b"") for o in observers)
+    )
 
 
 def witnessed(*evidence):
@@ -372,7 +381,8 @@ def test_a_false_word_of_a_death_is_refuted(grown):
     world = grown(16)
     subject, liar, listener = subject_and_liar(world)
     for state in (State.SUSPECT, State.DEAD, State.LEFT):
-        lie = Fate(subject.id, subject.machine.table.me.incarnation, state)
+        lie = proven(listener.machine, subject.id, subject.machine.table.me.incarnation)
+        lie = Fate(subject.id, lie.incarnation, state, lie.votes)
         world.inject(listener.number, liar.number, fated(lie))
         assert world.run_until(world.converged, 10.0) is not None, world
 
@@ -384,17 +394,25 @@ def test_no_message_of_a_neighbour_makes_the_machine_fail(member, data):
     incarnations = st.sampled_from([0, 1, 2, 2**52, 2**53 - 2, 2**53 - 1])
     records = st.builds(member, st.integers(0, 3), incarnation=incarnations, learner=st.booleans())
     ids = st.integers(0, 3).map(lambda n: member(n).peer_id)
-    grave = st.sampled_from([State.SUSPECT, State.DEAD, State.LEFT])
+    grave = st.sampled_from([State.SUSPECT, State.DEAD, State.LEFT, State.REVOKED])
+    votes = st.builds(Vote, ids, incarnations, st.booleans(), st.just(b""))
+    fates = st.lists(
+        st.builds(Fate, ids, incarnations, grave, st.lists(votes, max_size=3).map(tuple)),
+        max_size=3,
+    ).map(tuple)
     news = st.builds(
         News,
         st.lists(records, max_size=3).map(tuple),
-        st.lists(st.builds(Fate, ids, incarnations, grave), max_size=3).map(tuple),
-        st.lists(st.builds(Evidence, ids, incarnations, ids, st.booleans()), max_size=3).map(tuple),
+        fates,
+        st.lists(
+            st.builds(Evidence, ids, incarnations, ids, st.booleans(), st.just(b"")), max_size=3
+        ).map(tuple),
     )
     digests = st.integers(0, 2**64 - 1)
     messages = st.one_of(
         st.builds(Heartbeat, digests),
         news,
+        st.builds(SyncPage, st.lists(records, max_size=3).map(tuple), fates),
         st.builds(SyncRequest, st.lists(digests, min_size=64, max_size=64).map(tuple)),
     )
     now = 0.0
@@ -853,8 +871,9 @@ def test_a_link_is_drained_at_the_very_moment_it_asks_to_be_woken_for(member):
 def test_a_member_in_doubt_that_links_up_is_told_what_is_said_of_it(member):
     machine = linked(member, count=3)
     returner = member(5)
-    death = Fate(returner.peer_id, 1, State.DEAD)
-    machine.handle(Received(member(1).peer_id, News((returner,), (death,), ())), 0.1)
+    machine.handle(Received(member(1).peer_id, told(returner)), 0.1)
+    death = proven(machine, returner.peer_id)
+    machine.handle(Received(member(1).peer_id, fated(death)), 0.1)
     effects = link(machine, returner, 1.0)
     heard = [e.message for e in of(Send, effects) if e.peer == returner.peer_id]
     assert fated(death) in heard
@@ -943,7 +962,7 @@ def test_a_death_that_a_live_link_contradicts_is_passed_to_the_member_and_counts
 ):
     machine = linked(member)
     subject = member(1).peer_id
-    fate = Fate(subject, 1, state)
+    fate = Fate(subject, 1, state, proven(machine, subject).votes)
     effects = machine.handle(Received(member(2).peer_id, fated(fate)), 0.3)
     assert machine.table.state(subject) is State.ALIVE
     assert messages_to(subject, effects) == [fated(fate)]
@@ -955,7 +974,7 @@ def test_a_death_that_a_live_link_contradicts_is_passed_to_the_member_and_counts
 def test_a_disputed_death_is_asked_about_but_once(member):
     machine = linked(member)
     subject = member(1).peer_id
-    fate = Fate(subject, 1, State.DEAD)
+    fate = proven(machine, subject)
     machine.handle(Received(member(2).peer_id, fated(fate)), 0.3)
     assert sent(Fate, machine.handle(Received(member(3).peer_id, fated(fate)), 0.4)) == []
 
@@ -963,7 +982,7 @@ def test_a_disputed_death_is_asked_about_but_once(member):
 def test_a_refuted_dispute_is_forgotten(member):
     machine = linked(member)
     subject = member(1).peer_id
-    fate = Fate(subject, 1, State.DEAD)
+    fate = proven(machine, subject)
     machine.handle(Received(member(2).peer_id, fated(fate)), 0.3)
     machine.handle(Received(subject, told(member(1, incarnation=2))), 0.4)
     machine.handle(LinkDown(subject, orderly=True), 0.5)
@@ -973,9 +992,9 @@ def test_a_refuted_dispute_is_forgotten(member):
 def test_a_second_dispute_counts_like_the_first(member):
     machine = linked(member)
     subject, teller = member(1).peer_id, member(2).peer_id
-    machine.handle(Received(teller, fated(Fate(subject, 1, State.DEAD))), 0.3)
+    machine.handle(Received(teller, fated(proven(machine, subject))), 0.3)
     machine.handle(Received(subject, told(member(1, incarnation=2))), 0.4)
-    second = Fate(subject, 2, State.DEAD)
+    second = proven(machine, subject, 2)
     effects = machine.handle(Received(teller, fated(second)), 0.5)
     assert fated(second) in messages_to(subject, effects)
     machine.handle(LinkDown(subject, orderly=False), 0.6)
@@ -988,7 +1007,7 @@ def test_a_disputed_death_counts_when_the_link_is_silent(member):
     now = 1.0
     for number in (1, 2, 3, 4):
         machine.handle(Received(member(number).peer_id, Heartbeat(machine.table.digest)), now)
-    machine.handle(Received(member(2).peer_id, fated(Fate(subject, 1, State.DEAD))), now)
+    machine.handle(Received(member(2).peer_id, fated(proven(machine, subject))), now)
     while subject in machine.links and now < 6.0:
         now += 0.1
         for number in (2, 3, 4):
@@ -1003,7 +1022,7 @@ def test_a_disputed_death_is_refuted_by_the_member_and_believed_by_nobody_with_a
     subject = world.peers[1]
     listener = world.peer(min(subject.machine.links))
     liar = world.peer(min(listener.machine.links - {subject.id}))
-    world.inject(listener.number, liar.number, fated(Fate(subject.id, 1, State.DEAD)))
+    world.inject(listener.number, liar.number, fated(proven(listener.machine, subject.id)))
     assert world.run_until(
         lambda: all(p.machine.table.get(subject.id).incarnation == 2 for p in world.up()), 1.0
     ), world
@@ -1138,3 +1157,236 @@ def test_evidence_about_a_former_life_says_nothing_of_the_present_one(member):
         machine.handle(Received(observer, witnessed(late)), 1.3)
     assert machine.table.state(subject) is State.ALIVE
     assert machine.table.get(subject).incarnation == 2
+
+
+# Revocations.
+
+
+@pytest.fixture
+def grown_signed(make_signed_world):
+    """grown_signed(count): certified members that have settled, with nothing said yet."""
+
+    def grow(count, *, seed=0):
+        world = make_signed_world(seed=seed)
+        world.grow(count)
+        assert world.run_until(world.converged, 30.0) is not None, world
+        world.run(LAN.drain_s)
+        world.forget_what_was_said()
+        assert world.forgers == []
+        return world
+
+    return grow
+
+
+def revoke(world, by, about):
+    """The authority's revocation, at the peer `by`."""
+    peer = world.peers[by]
+    revocation = world.network.revocation(world.peers[about].id, "why")
+    peer.machine.revoke(revocation, world.now)
+    world._handle(peer, Wake())
+
+
+def is_out(world, about):
+    """Whether everybody knows that a member is revoked and has no link to it."""
+    subject = world.peers[about].id
+    others = [p for p in world.up() if p.id != subject]
+    return all(
+        p.machine.table.state(subject) is State.REVOKED and subject not in p.machine.links
+        for p in others
+    )
+
+
+def test_a_revocation_floods_and_the_links_are_dropped_everywhere(grown_signed):
+    world = grown_signed(12)
+    out = world.peers[5]
+    far = next(p.number for p in world.up() if p is not out and out.id not in p.machine.links)
+    revoke(world, far, 5)
+    assert world.run_until(lambda: is_out(world, 5), 1.0) is not None, world
+    world.run(10.0)
+    assert is_out(world, 5), world
+    assert world.forgers == []
+    assert len({p.machine.table.digest for p in world.up() if p is not out}) == 1
+    assert len(world.heard("member.revoked", about=5)) == 11
+    assert world.heard("member.dead", "member.suspect") == []
+
+
+def test_the_revoked_peer_hears_it_and_is_alone_and_still(grown_signed):
+    world = grown_signed(12)
+    neighbour = world.peer(min(world.peers[5].machine.links))
+    revoke(world, neighbour.number, 5)
+    assert world.run_until(lambda: world.heard("network.revoked", about=5), 1.0) is not None, world
+    world.run(2.0)
+    assert world.peers[5].machine.links == frozenset()
+    world.forget_what_was_said()
+    world.run(30.0)
+    assert [dial for _, number, dial in world.dialled if number == 5] == []
+    assert world.sent_by[5] == 0
+
+
+def test_a_peer_that_was_cut_off_learns_a_revocation_from_the_tables(grown_signed):
+    world = grown_signed(12)
+    world.cut_off(7)
+    world.run(1.0)
+    revoke(world, 0, 5)
+    world.run(30.0)
+    assert world.state(7, 5) is not State.REVOKED
+    world.restore(7)
+    assert world.run_until(lambda: is_out(world, 5), 60.0) is not None, world
+    assert world.forgers == []
+
+
+def test_a_newcomer_learns_who_was_revoked_before(grown_signed):
+    world = grown_signed(8)
+    revoke(world, 0, 5)
+    world.run(2.0)
+    world.start(9, seeds=(0,))
+    world.run(10.0)
+    assert world.peers[5].id in world.peers[9].machine.table.revocations
+    assert not world.peers[9].machine.table.is_live(world.peers[5].id)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_revoked_peer_that_links_up_is_told_why_and_turned_away(member, network, known):
+    machine, out = linked(member, count=3), member(5)
+    if known:
+        machine.handle(Received(member(1).peer_id, told(out)), 0.2)
+    revocation = network.revocation(out.peer_id, "why")
+    machine.revoke(revocation, 0.3)
+    machine.handle(Wake(), 1.0)
+    effects = link(machine, dataclasses.replace(out, incarnation=2), 2.0)
+    assert [e.message for e in of(Send, effects) if e.peer == out.peer_id] == [
+        Revoked((revocation,))
+    ]
+    assert of(CloseLink, effects) == [CloseLink(out.peer_id, "revoked")]
+    assert out.peer_id not in machine.links
+    assert not machine.table.is_live(out.peer_id)
+
+
+def test_revocations_are_sent_in_the_parts_that_differ(member, network):
+    machine = linked(member, count=3)
+    revoked = [network.revocation(member(number).peer_id) for number in range(10, 160)]
+    for revocation in revoked:
+        machine.revoke(revocation, 0.3)
+    machine.handle(Wake(), 1.0)
+    digests = list(machine.table.digests)
+    part = part_of(revoked[0].peer_id)
+    digests[part] ^= 1
+    asked = Received(member(1).peer_id, SyncRequest(tuple(digests)))
+    told_of = [r for m in sent(Revoked, machine.handle(asked, 2.0)) for r in m.revocations]
+    assert told_of == [r for r in revoked if part_of(r.peer_id) == part]
+    newcomer = Received(member(1).peer_id, SyncRequest((0,) * BUCKETS))
+    told_of = [r for m in sent(Revoked, machine.handle(newcomer, 3.0)) for r in m.revocations]
+    assert told_of == revoked
+
+
+def test_a_revocation_by_a_member_that_may_not_costs_its_link_and_revokes_nobody(grown_signed):
+    world = grown_signed(8)
+    revocation = world.person(3).notary.revocation(world.peers[5].id, "envy")
+    listener = world.peer(min(world.peers[3].machine.links - {world.peers[5].id}))
+    world.inject(listener.number, 3, Revoked((revocation,)))
+    assert world.forgers == [3]
+    world.run(5.0)
+    assert world.converged(), world
+
+
+# One lying member.
+
+
+def lies(world, liar, subject):
+    """Everything that a member can say in its own name against another, in its newest life."""
+    life, person = subject.machine.table.me.incarnation, world.person(liar.number)
+    votes = tuple(person.vote(subject.id, incarnation=life, hard=hard) for hard in (True, False))
+    dead = Fate(subject.id, life, State.DEAD, votes)
+    yield witnessed(person.testimony(subject.id, incarnation=life, hard=True))
+    yield witnessed(person.testimony(subject.id, incarnation=life, hard=False))
+    yield fated(dead)
+    yield fated(Fate(subject.id, life, State.DEAD))
+    yield fated(Fate(subject.id, life, State.SUSPECT, votes))
+    yield SyncPage((), (dead,))
+    yield fated(Fate(subject.id, life + 5, State.DEAD, votes))
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_member_that_lies_for_a_minute_evicts_nobody(grown_signed, seed):
+    world = grown_signed(14, seed=seed)
+    subject, liar, _ = subject_and_liar(world)
+    end = world.now + 60.0
+    while world.now < end:
+        for lie in lies(world, liar, subject):
+            for peer in [p for p in world.up() if liar.id in p.machine.links]:
+                world.inject(peer.number, liar.number, lie)
+            world.run(0.1)
+    assert world.heard("member.dead") == [], world
+    assert world.forgers == []
+    assert world.run_until(world.converged, 10.0) is not None, world
+
+
+def test_a_member_that_says_what_others_did_not_loses_its_links_and_evicts_nobody(grown_signed):
+    world = grown_signed(10)
+    subject, liar, listener = subject_and_liar(world)
+    observers = sorted(listener.machine.graph.observers(subject.id) - {liar.id})[:2]
+    signature = world.person(liar.number).notary.testimony(subject.id, 1, True)
+    votes = tuple(Vote(observer, 1, True, signature) for observer in observers)
+    for lie in (
+        fated(Fate(subject.id, 1, State.DEAD, votes)),
+        SyncPage((), (Fate(subject.id, 1, State.DEAD, votes),)),
+        fated(Fate(subject.id, 1, State.LEFT, votes[:1])),
+        fated(Fate(subject.id, 1, State.REVOKED)),
+        witnessed(Evidence(subject.id, 1, observers[0], True, signature)),
+        told(dataclasses.replace(subject.machine.table.me, incarnation=9)),
+    ):
+        world.forgers.clear()
+        world.inject(listener.number, liar.number, lie)
+        assert world.forgers == [liar.number], lie
+        assert listener.machine.table.state(subject.id) is State.ALIVE
+
+
+def test_a_death_is_believed_by_everybody_when_everything_is_signed(grown_signed):
+    world = grown_signed(14)
+    world.kill(4)
+    assert world.run_until(lambda: world.believed(4, State.DEAD), 3.0) is not None, world
+    assert world.run_until(world.converged, 10.0) is not None, world
+    for peer in world.up():
+        assert len(peer.machine.table.fate(world.peers[4].id).votes) >= 2
+    assert world.forgers == []
+
+
+def test_a_goodbye_is_believed_by_everybody_when_everything_is_signed(grown_signed):
+    world = grown_signed(10)
+    world.leave(4)
+    assert world.run_until(lambda: world.believed(4, State.LEFT), 2.0) is not None, world
+    world.run(5.0)
+    assert world.forgers == []
+
+
+def test_a_goodbye_is_passed_on_in_tables_with_its_word(grown_signed):
+    """From an old member to a newcomer, and from that one to the next."""
+    world = grown_signed(8)
+    world.leave(4)
+    world.run(5.0)
+    world.start(20, seeds=(0,))
+    world.run(5.0)
+    world.start(21, seeds=(20,))
+    world.run(5.0)
+    assert world.forgers == []
+    gone = world.peers[4].id
+    for number in (20, 21):
+        assert world.peers[number].machine.table.fate(gone).votes == world.person(4).goodbye().votes
+
+
+def test_a_goodbye_whose_word_was_not_kept_is_told_to_nobody(grown_signed):
+    """A peer that restarts remembers who left, and cannot prove it."""
+    world = grown_signed(8)
+    world.leave(4)
+    world.run(5.0)
+    table = world.peers[0].machine.table
+    remembered = [row for row in table.members() if row.record.peer_id != table.my_id]
+    world.kill(0)
+    world.start(0, incarnation=table.me.incarnation + 1)
+    world.peers[0].machine.remember(remembered, world.now)
+    world._handle(world.peers[0], Wake())
+    world.run(5.0)
+    world.start(20, seeds=(0,))
+    world.run(10.0)
+    assert world.forgers == []
+    assert world.run_until(world.converged, 10.0) is not None, world

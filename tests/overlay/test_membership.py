@@ -14,6 +14,7 @@ from overlay.membership import (
     part_of,
 )
 from overlay.records import MAX_INCARNATION, Fate, Member, State
+from overlay.revocation import Revocation
 
 FATES = (State.SUSPECT, State.DEAD, State.LEFT)
 
@@ -33,7 +34,11 @@ def words(*subjects):
     """Strategy: what is said of a few members, (number, incarnation, state) each; alive is what
     the member says of itself, the rest its fates."""
     return st.lists(
-        st.tuples(st.sampled_from(subjects), st.integers(0, 3), st.sampled_from(State)),
+        st.tuples(
+            st.sampled_from(subjects),
+            st.integers(0, 3),
+            st.sampled_from([State.ALIVE, *FATES]),
+        ),
         max_size=14,
     )
 
@@ -512,3 +517,124 @@ def test_rows_are_records_with_their_states_in_the_order_of_the_ids(table, membe
     rows = [Member(member(0), State.ALIVE), Member(member(1), State.SUSPECT)]
     rows.append(Member(member(2), State.LEFT))
     assert table.members() == sorted(rows, key=lambda row: row.record.peer_id)
+
+
+# The revoked.
+
+
+@pytest.fixture
+def revocation(id_of):
+    """revocation(number): a fixed one."""
+    return lambda number: Revocation(id_of(number), 1, "why", (), bytes(64))
+
+
+def test_the_revoked_are_out_and_it_is_news_once(table, member, revocation):
+    table.merge(member(1), 0.0)
+    change = table.revoke(revocation(1), 1.0)
+    assert change == Change(member(1), State.REVOKED, State.ALIVE)
+    assert change.vanished
+    assert table.revoke(revocation(1), 2.0) is None
+    assert (table.state(member(1).peer_id), table.live()) == (State.REVOKED, [member(0)])
+    assert member(1).peer_id in table.gone
+    assert table.dead() == []
+
+
+def test_nothing_brings_the_revoked_back(table, member, fate, revocation):
+    table.merge(member(1), 0.0)
+    table.revoke(revocation(1), 1.0)
+    before = table.digests
+    for incarnation in (1, 2, 2**51):
+        assert table.merge(member(1, incarnation=incarnation), 2.0) is None
+        assert not table.would_learn(member(1, incarnation=incarnation))
+        for state in FATES:
+            assert table.judge(fate(1, incarnation, state), 2.0) is None
+            assert table.judge_many([fate(1, incarnation, state)], 2.0) == []
+    assert table.state(member(1).peer_id) is State.REVOKED
+    assert table.digests == before
+
+
+@pytest.mark.parametrize("state", FATES)
+def test_who_is_doubted_or_gone_can_be_revoked(table, member, fate, revocation, state):
+    table.merge(member(1), 0.0)
+    table.judge(fate(1, 1, state), 1.0)
+    assert table.revoke(revocation(1), 2.0) == Change(member(1), State.REVOKED, state)
+    other = Membership(member(0))
+    other.merge(member(1), 0.0)
+    other.revoke(revocation(1), 0.0)
+    assert other.digests == table.digests
+
+
+def test_a_stranger_can_be_revoked_and_does_not_come(table, member, revocation):
+    assert table.revoke(revocation(1), 1.0) is None
+    assert table.merge(member(1), 2.0) is None
+    assert table.get(member(1).peer_id) is None
+    assert member(1).peer_id in table.revocations
+
+
+def test_a_revocation_shows_in_the_digest_of_its_part_and_others_do_not(
+    table, member, fate, revocation
+):
+    table.merge(member(1), 0.0)
+    twin = Membership(member(0))
+    twin.merge(member(1), 0.0)
+    table.revoke(revocation(1), 1.0)
+    twin.judge(fate(1, 1, State.LEFT), 1.0)
+    assert table.digest != twin.digest
+    assert table.differing(twin.digests) == [part_of(member(1).peer_id)]
+    twin.revoke(revocation(1), 2.0)
+    assert (table.digest, table.digests) == (twin.digest, twin.digests)
+
+
+@given(order=st.permutations(["merge", "revoke", "death", "newer"]))
+def test_the_order_in_which_a_revocation_comes_does_not_matter(member, order):
+    out = member(1).peer_id
+
+    def told_in(order):
+        table = Membership(member(0))
+        for step in order:
+            match step:
+                case "merge":
+                    table.merge(member(1), 0.0)
+                case "newer":
+                    table.merge(member(1, incarnation=2), 0.0)
+                case "death":
+                    table.judge(Fate(out, 2, State.DEAD), 0.0)
+                case "revoke":
+                    table.revoke(Revocation(out, 1, "why", (), bytes(64)), 0.0)
+        return table.digests, [record.peer_id for record in table.live()]
+
+    assert told_in(order) == told_in(["revoke"])
+
+
+def test_the_revoked_are_forgotten_and_stay_out(table, member, revocation):
+    table.merge(member(1), 0.0)
+    table.revoke(revocation(1), 1.0)
+    before = table.digests
+    assert table.forget(FORGET_S + 2.0) == [member(1).peer_id]
+    assert table.get(member(1).peer_id) is None
+    assert table.forget(3 * FORGET_S) == []
+    assert table.merge(member(1, incarnation=9), 3 * FORGET_S) is None
+    assert table.digests == before
+    assert member(1).peer_id in table.revocations
+
+
+def test_who_is_revoked_itself_has_left_and_refutes_nothing(table, member, fate, revocation):
+    table.merge(member(1), 0.0)
+    assert table.revoke(revocation(0), 1.0).state is State.REVOKED
+    assert table.has_left
+    assert table.judge(fate(0, 5, State.DEAD), 2.0) is None
+    assert table.merge(member(0, incarnation=9), 2.0) is None
+    assert table.state(table.my_id) is State.REVOKED
+    assert table.forget(2 * FORGET_S) == []
+
+
+def test_tables_that_began_as_one_are_revoked_from_one_by_one(table, member, revocation):
+    table.merge(member(1), 0.0)
+    table.merge(member(2), 0.0)
+    twin = table.fork(member(1).peer_id)
+    table.revoke(revocation(2), 1.0)
+    assert twin.is_live(member(2).peer_id)
+    assert twin.revoke(revocation(2), 1.0) is not None
+    third = table.fork(member(1).peer_id)
+    assert third.revoke(revocation(2), 1.0) is None
+    assert third.digests == twin.digests == table.digests

@@ -4,20 +4,36 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from overlay.certificates import MAX_CERTIFICATE_BYTES
 from overlay.news import (
     ITEMS_PER_PAGE,
+    KIND_BYTES,
     PATIENCE,
-    RECORDS_BYTES,
     RECORDS_PER_PAGE,
     Outbox,
+    fate_bytes,
     pages,
     record_bytes,
+    revocation_pages,
 )
-from overlay.records import MAX_ADDRESSES, MAX_INCARNATION, MAX_NAME, Fate, State
-from overlay.wire import CONTROL, MAX_CONTROL_BYTES, Evidence, News, SyncPage
+from overlay.records import (
+    MAX_ADDRESSES,
+    MAX_CHAIN,
+    MAX_INCARNATION,
+    MAX_NAME,
+    MAX_VOTES,
+    SIGNATURE_BYTES,
+    Fate,
+    State,
+    Vote,
+)
+from overlay.revocation import MAX_REASON, Revocation
+from overlay.wire import CONTROL, MAX_CONTROL_BYTES, Evidence, News, Revoked, SyncPage
 
 INTERVAL_S = 0.05
 LAST = MAX_INCARNATION - 1
+SIGNATURE = bytes(SIGNATURE_BYTES)
+CHAIN = (bytes(MAX_CERTIFICATE_BYTES),) * MAX_CHAIN
 
 
 @pytest.fixture
@@ -35,6 +51,16 @@ def fate(id_of):
 def saw(id_of):
     """saw(observer, subject, hard=False): a testimony, by numbers."""
     return lambda observer, subject, hard=False: Evidence(id_of(subject), 1, id_of(observer), hard)
+
+
+@pytest.fixture
+def revocation(id_of):
+    """revocation(number, **changes): a fixed one."""
+
+    def revocation(number, *, reason="", chain=()):
+        return Revocation(id_of(number), LAST, reason, chain, SIGNATURE)
+
+    return revocation
 
 
 def told(outbox, *links, now=0.0):
@@ -57,7 +83,20 @@ def full(member, number):
         addresses=("𝄞" * 256,) * MAX_ADDRESSES,
         incarnation=LAST,
         part=2**31 - 1,
+        chain=CHAIN,
+        signature=SIGNATURE,
     )
+
+
+def fully_doomed(id_of, number, votes=MAX_VOTES):
+    """A fate at the limits of all its fields, but for the number of its votes."""
+    voters = tuple(Vote(id_of(n), LAST, True, SIGNATURE) for n in range(votes))
+    return Fate(id_of(number), LAST, State.REVOKED, voters)
+
+
+def fully_seen(id_of, number):
+    """A testimony at the limits of all its fields."""
+    return Evidence(id_of(number), LAST, id_of(0), True, SIGNATURE)
 
 
 @given(
@@ -82,13 +121,51 @@ def test_nothing_is_lost_or_doubled_and_the_order_kept(member, id_of, sizes, fat
 @pytest.mark.parametrize("count", [1, 3, 4, 6, 7, 9])
 def test_pages_fit_a_control_message_with_every_field_at_its_limit(member, id_of, count):
     records = [full(member, number) for number in range(count)]
-    fates = [Fate(id_of(n), LAST, State.SUSPECT) for n in range(2 * ITEMS_PER_PAGE + 1)]
-    evidence = [Evidence(id_of(n), LAST, id_of(0), True) for n in range(2 * ITEMS_PER_PAGE + 1)]
+    fates = [fully_doomed(id_of, n) for n in range(60)]
+    evidence = [fully_seen(id_of, n) for n in range(2 * ITEMS_PER_PAGE + 1)]
     cut = pages(records, fates, evidence)
     sizes = [len(CONTROL.encode(page)) for page in cut]
-    assert max(sizes) <= MAX_CONTROL_BYTES
+    assert 0.6 * MAX_CONTROL_BYTES < max(sizes) <= MAX_CONTROL_BYTES
     assert sum(len(page.records) for page in cut) == count
-    assert {len(page.fates) for page in cut} <= {0, 1, ITEMS_PER_PAGE}
+    assert [fate for page in cut for fate in page.fates] == fates
+    assert [piece for page in cut for piece in page.evidence] == evidence
+
+
+sizes = st.integers(0, 9)  # of what there are this many of, and how large each is
+sized = st.lists(st.tuples(sizes, st.sampled_from([0, 1, 255, 256, 2048])), max_size=40)
+
+
+@given(records=sized, votes=st.lists(st.integers(0, MAX_VOTES), max_size=300), seen=st.just(300))
+def test_pages_of_whatever_is_signed_fit_a_control_message(member, id_of, records, votes, seen):
+    signed = [
+        member(
+            n, name="", addresses=("x" * 200,) * min(count, MAX_ADDRESSES), incarnation=LAST,
+            chain=(bytes(size),) * MAX_CHAIN, signature=SIGNATURE,
+        )
+        for n, (count, size) in enumerate(records)
+    ]  # fmt: skip
+    fates = [fully_doomed(id_of, n, count) for n, count in enumerate(votes)]
+    cut = pages(signed, fates, [fully_seen(id_of, n) for n in range(seen)])
+    assert [record for page in cut for record in page.records] == signed
+    assert max(len(CONTROL.encode(page)) for page in cut) <= MAX_CONTROL_BYTES
+    for page in pages(signed, fates):
+        assert len(CONTROL.encode(SyncPage(page.records, page.fates))) <= MAX_CONTROL_BYTES
+
+
+@pytest.mark.parametrize("votes", range(MAX_VOTES + 1))
+def test_a_fate_measures_no_more_than_is_reckoned(id_of, votes):
+    fate = fully_doomed(id_of, 9, votes)
+    size = len(CONTROL.encode(SyncPage((), (fate,)))) - len(CONTROL.encode(SyncPage((), ())))
+    assert size <= fate_bytes(fate) <= size + 8 * (votes + 1)
+
+
+@pytest.mark.parametrize(("reason", "chain"), [("", ()), ("𝄞" * MAX_REASON, CHAIN)])
+def test_pages_of_revocations_fit_a_control_message(revocation, reason, chain):
+    revoked = [revocation(n, reason=reason, chain=chain) for n in range(300)]
+    cut = revocation_pages(revoked)
+    assert [one for page in cut for one in page.revocations] == revoked
+    assert max(len(CONTROL.encode(page)) for page in cut) <= MAX_CONTROL_BYTES
+    assert revocation_pages([]) == []
 
 
 def test_the_largest_records_fit_a_page_of_a_table(member):
@@ -120,13 +197,15 @@ def test_no_news_is_no_page():
     ),
     incarnation=st.sampled_from([0, 127, 2**16, 2**32, LAST]),
     part=st.sampled_from([-1, 0, 300, 2**31 - 1]),
+    chain=st.sampled_from([(), CHAIN[:1], CHAIN]),
+    signature=st.sampled_from([b"", SIGNATURE]),
 )
-def test_a_record_measures_no_more_than_is_reckoned(member, name, addresses, incarnation, part):
-    record = member(0, name=name, addresses=tuple(addresses), incarnation=incarnation, part=part)
+def test_a_record_measures_no_more_than_is_reckoned(member, addresses, **fields):
+    record = member(0, addresses=tuple(addresses), **fields)
     empty = len(CONTROL.encode(SyncPage((), ())))
     size = len(CONTROL.encode(SyncPage((record,), ()))) - empty
     assert size <= record_bytes(record) <= size + 24 + 2 * len(addresses)
-    assert record_bytes(record) <= RECORDS_BYTES
+    assert record_bytes(record) <= 2 * KIND_BYTES
 
 
 # When.
@@ -140,8 +219,10 @@ def test_nothing_is_due_when_there_is_nothing_to_say(outbox, member):
     assert outbox.due_at() == math.inf
 
 
-@pytest.mark.parametrize("kind", ["record", "fate", "evidence"])
-def test_the_first_news_after_a_quiet_moment_goes_at_once(outbox, member, fate, saw, kind):
+@pytest.mark.parametrize("kind", ["record", "fate", "evidence", "revocation"])
+def test_the_first_news_after_a_quiet_moment_goes_at_once(
+    outbox, member, fate, saw, revocation, kind
+):
     match kind:
         case "record":
             outbox.add_record(member(1), "a")
@@ -149,6 +230,8 @@ def test_the_first_news_after_a_quiet_moment_goes_at_once(outbox, member, fate, 
             outbox.add_fates([fate(1)], "a")
         case "evidence":
             outbox.add_evidence([saw(1, 2)], "a")
+        case "revocation":
+            outbox.add_revocation(revocation(1), "a")
     assert outbox.due_at() <= 0.0
     assert len(outbox.flush(["b"], 0.0)) == 1
 
@@ -268,3 +351,16 @@ def test_a_verdict_replaces_the_evidence_for_it_and_a_doubt_does_not(
     outbox.add_fates([fate(9, state)], "")
     (_, _, evidence) = told(outbox, "b")["b"]
     assert evidence == ((saw(1, 9), saw(2, 8)) if kept else (saw(2, 8),))
+
+
+def test_a_revocation_goes_once_to_every_link_but_the_one_it_came_from(outbox, revocation, fate):
+    outbox.add_revocation(revocation(1), "a")
+    outbox.add_revocation(revocation(2), "")
+    outbox.add_fates([fate(3)], "")
+    everything = [Revoked((revocation(1), revocation(2))), News((), (fate(3),), ())]
+    assert outbox.flush(["a", "b"], 0.0) == [
+        ("a", Revoked((revocation(2),))),
+        ("a", News((), (fate(3),), ())),
+        *(("b", message) for message in everything),
+    ]
+    assert outbox.due_at() == math.inf

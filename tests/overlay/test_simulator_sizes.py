@@ -3,9 +3,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from overlay.membership import BUCKETS
-from overlay.records import MAX_ADDRESSES, MAX_NAME, Fate, Record, State
+from overlay.records import MAX_ADDRESSES, MAX_NAME, MAX_VOTES, Fate, Record, State, Vote
+from overlay.revocation import Revocation
 from overlay.simulator.sizes import message_bytes
-from overlay.wire import CONTROL, Evidence, Heartbeat, News, SyncPage, SyncRequest
+from overlay.wire import CONTROL, Evidence, Heartbeat, News, Revoked, SyncPage, SyncRequest
 
 # Where msgpack takes another byte or more, and their neighbours.
 STEPS = [0, 1, 127, 128, 255, 256, 2**16 - 1, 2**16, 2**31 - 1, 2**32 - 1, 2**32, 2**53 - 1]
@@ -15,6 +16,8 @@ incarnations = st.integers(0, 2**53 - 1) | st.sampled_from(STEPS)
 digests = st.integers(0, 2**64 - 1) | st.sampled_from([*STEPS, 2**64 - 1])
 texts = st.text(st.characters(codec="utf-8"), max_size=MAX_NAME)
 long_texts = st.builds(str.__mul__, st.sampled_from(["x", "é", "𝄞"]), st.integers(0, 256))
+signatures = st.sampled_from([b"", bytes(64)])
+chains = st.lists(st.sampled_from([0, 255, 256, 2048]).map(bytes), max_size=2).map(tuple)
 records = st.builds(
     Record,
     peer_id=ids,
@@ -23,9 +26,26 @@ records = st.builds(
     incarnation=incarnations,
     learner=st.booleans(),
     part=st.integers(-1, 2**31 - 1) | st.sampled_from([-1, *STEPS[:9]]),
+    chain=chains,
+    signature=signatures,
 )
-fates = st.builds(Fate, ids, incarnations, st.sampled_from([s for s in State if s != State.ALIVE]))
-evidence = st.builds(Evidence, ids, incarnations, ids, st.booleans())
+votes = st.builds(Vote, ids, incarnations, st.booleans(), signatures)
+fates = st.builds(
+    Fate,
+    ids,
+    incarnations,
+    st.sampled_from([s for s in State if s != State.ALIVE]),
+    st.lists(votes, max_size=MAX_VOTES).map(tuple),
+)
+evidence = st.builds(Evidence, ids, incarnations, ids, st.booleans(), signatures)
+revocations = st.builds(
+    Revocation,
+    ids,
+    st.integers(0, 2**53 - 1),
+    texts.filter(str.isprintable),
+    chains,
+    st.just(bytes(64)),
+)
 
 
 def tuples(items, most):
@@ -34,8 +54,9 @@ def tuples(items, most):
 
 messages = st.one_of(
     st.builds(Heartbeat, digests),
-    st.builds(News, tuples(records, 3), tuples(fates, 20), tuples(evidence, 20)),
-    st.builds(SyncPage, tuples(records, 3), tuples(fates, 20)),
+    st.builds(News, tuples(records, 3), tuples(fates, 5), tuples(evidence, 5)),
+    st.builds(SyncPage, tuples(records, 3), tuples(fates, 17)),
+    st.builds(Revoked, tuples(revocations, 3)),
     st.builds(SyncRequest, st.lists(digests, min_size=BUCKETS, max_size=BUCKETS).map(tuple)),
 )
 

@@ -2,10 +2,16 @@ import math
 
 import pytest
 
+from overlay.records import Vote
 from overlay.suspicion import MAX_QUORUM, Suspicion, quorum, timeout_s
 
 LIMITS = {"shortest_s": 1.0, "longest_s": 5.0}
 SECOND_OF_THREE = 5 - 4 * math.log(2) / math.log(3)
+
+
+def vote(observer, *, hard):
+    """The word of an observer, called by a letter."""
+    return Vote(observer * 52, 1, hard, b"")
 
 
 @pytest.fixture
@@ -13,7 +19,10 @@ def case_of():
     """case_of(**votes): a case since 100 s with six observers, of which these testified."""
 
     def case_of(*, standing=6, **votes):
-        return Suspicion(incarnation=1, since=100.0, standing=standing, votes=dict(votes))
+        case = Suspicion(incarnation=1, since=100.0, standing=standing)
+        for observer, hard in votes.items():
+            case.add(vote(observer, hard=hard))
+        return case
 
     return case_of
 
@@ -46,12 +55,12 @@ def test_the_suspicion_timeout_is_lifeguards(confirmations, wanted, seconds):
 
 def test_a_vote_counts_once_and_a_hard_one_upgrades_a_soft_one(case_of):
     case = case_of()
-    assert case.add("a", hard=False)
-    assert not case.add("a", hard=False)
-    assert case.add("a", hard=True)
-    assert not case.add("a", hard=True)
-    assert not case.add("a", hard=False)
-    assert case.votes == {"a": True}
+    assert case.add(vote("a", hard=False))
+    assert not case.add(vote("a", hard=False))
+    assert case.add(vote("a", hard=True))
+    assert not case.add(vote("a", hard=True))
+    assert not case.add(vote("a", hard=False))
+    assert case.votes == {"a" * 52: vote("a", hard=True)}
 
 
 @pytest.mark.parametrize(
@@ -76,7 +85,7 @@ def test_a_quorum_of_hard_votes_is_proof(case_of, votes, standing, proven):
 def test_one_liar_cannot_reach_a_verdict_however_often_it_speaks(case_of, observers):
     case = case_of(standing=observers)
     for _ in range(100):
-        case.add("liar", hard=True)
+        case.add(vote("l", hard=True))
     assert not case.is_proven
     assert case.shared_at(hard_wait_s=0.3) == math.inf
     assert case.deadline(**LIMITS) == 105.0  # and its word shortens nothing
@@ -106,7 +115,7 @@ def test_agreement_shortens_the_wait(case_of):
     case = case_of()
     waits = []
     for observer in "abcd":
-        case.add(observer, hard=False)
+        case.add(vote(observer, hard=False))
         waits.append(case.deadline(**LIMITS) - 100.0)
     assert waits == pytest.approx([5.0, SECOND_OF_THREE, 1.0, 1.0])
 

@@ -11,7 +11,18 @@ from overlay.codec import WireError
 from overlay.founding import MAX_SAID_S, Candidacy
 from overlay.identity import new_id
 from overlay.membership import BUCKETS
-from overlay.records import MAX_ADDRESSES, MAX_NAME, Fate, Record, State
+from overlay.records import (
+    MAX_ADDRESSES,
+    MAX_CHAIN,
+    MAX_INCARNATION,
+    MAX_NAME,
+    MAX_VOTES,
+    Fate,
+    Record,
+    State,
+    Vote,
+)
+from overlay.revocation import MAX_REASON, Revocation
 
 ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 
@@ -23,6 +34,9 @@ incarnations = st.integers(0, 2**53 - 1)
 texts = st.text(st.characters(codec="utf-8"), max_size=64)
 numbers = st.integers(-(2**63), 2**63)
 versions = st.integers(0, 2**53 - 1)
+signatures = st.just(b"") | st.binary(min_size=64, max_size=64)
+chains = st.lists(st.binary(max_size=40), max_size=MAX_CHAIN).map(tuple)
+votes = st.builds(Vote, ids, incarnations, st.booleans(), signatures)
 records = st.builds(
     Record,
     peer_id=ids,
@@ -31,11 +45,27 @@ records = st.builds(
     incarnation=incarnations,
     learner=st.booleans(),
     part=st.integers(-1, 2**31 - 1),
+    chain=chains,
+    signature=signatures,
 )
 pages = st.lists(records, max_size=4).map(tuple)
-fates = st.builds(Fate, ids, incarnations, st.sampled_from([s for s in State if s != State.ALIVE]))
+fates = st.builds(
+    Fate,
+    ids,
+    incarnations,
+    st.sampled_from([s for s in State if s != State.ALIVE]),
+    st.lists(votes, max_size=2).map(tuple),
+)
 fate_pages = st.lists(fates, max_size=4).map(tuple)
-evidence = st.builds(wire.Evidence, ids, incarnations, ids, st.booleans())
+evidence = st.builds(wire.Evidence, ids, incarnations, ids, st.booleans(), signatures)
+revocations = st.builds(
+    Revocation,
+    ids,
+    st.integers(0, 2**53 - 1),
+    texts.filter(str.isprintable),
+    chains,
+    st.binary(min_size=64, max_size=64),
+)
 candidacies = st.none() | st.builds(
     Candidacy, ids, st.floats(0, MAX_SAID_S), st.floats(0, MAX_SAID_S)
 )
@@ -48,6 +78,7 @@ CONTROL_MESSAGES = st.one_of(
     st.builds(wire.News, pages, fate_pages, st.lists(evidence, max_size=4).map(tuple)),
     st.builds(wire.SyncRequest, st.lists(digests, min_size=BUCKETS, max_size=BUCKETS).map(tuple)),
     st.builds(wire.SyncPage, pages, fate_pages),
+    st.builds(wire.Revoked, st.lists(revocations, max_size=3).map(tuple)),
     st.builds(wire.Note, st.binary(max_size=512)),
 )
 DATA_MESSAGES = st.one_of(
@@ -108,10 +139,30 @@ def test_a_full_chunk_fits_a_data_message():
 
 
 def test_a_record_at_its_limits_fits_a_control_message(member):
-    record = member(0, name="𝄞" * MAX_NAME, addresses=("𝄞" * 256,) * MAX_ADDRESSES)
+    record = member(
+        0,
+        name="𝄞" * MAX_NAME,
+        addresses=("𝄞" * 256,) * MAX_ADDRESSES,
+        chain=(bytes(2048),) * MAX_CHAIN,
+        signature=bytes(64),
+    )
     assert wire.CONTROL.decode(wire.CONTROL.encode(wire.SyncPage((record,), ()))).records == (
         record,
     )
+
+
+def test_the_votes_of_a_fate_cross_the_wire_though_equal_fates_may_differ_in_them(id_of):
+    votes = tuple(Vote(id_of(n), n, n % 2 == 0, bytes([n]) * 64) for n in range(MAX_VOTES))
+    page = wire.SyncPage((), (Fate(id_of(9), 1, State.DEAD, votes),))
+    (fate,) = wire.CONTROL.decode(wire.CONTROL.encode(page)).fates
+    assert fate.votes == votes
+
+
+def test_a_revocation_at_its_limits_fits_a_control_message(id_of):
+    chain = (bytes(2048),) * MAX_CHAIN
+    revocation = Revocation(id_of(0), MAX_INCARNATION - 1, "𝄞" * MAX_REASON, chain, bytes(64))
+    message = wire.Revoked((revocation,))
+    assert wire.CONTROL.decode(wire.CONTROL.encode(message)) == message
 
 
 @CODECS
@@ -126,7 +177,7 @@ values = st.recursive(
     max_leaves=20,
 )
 tags = st.sampled_from(
-    ["hello", "welcome", "refuse", "hb", "news", "sync?", "sync", "note",
+    ["hello", "welcome", "refuse", "hb", "news", "sync?", "sync", "revoked", "note",
      "want", "offer", "decline", "accept", "chunk", "again", "finish"]
 )  # fmt: skip
 

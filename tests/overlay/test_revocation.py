@@ -1,0 +1,178 @@
+"""Who may say that a member is out, and what follows for whom."""
+
+import dataclasses
+import time
+
+import pytest
+
+from overlay.certificates import read_chain
+from overlay.keys import public_bytes
+from overlay.notary import seal
+from overlay.records import SIGNATURE_BYTES
+from overlay.revocation import MAX_REASON, MAX_REVOCATIONS, Revocation, Revocations, is_authorised
+
+
+@pytest.fixture(scope="module")
+def people(network):
+    """Members by what they are."""
+    issuer = network.person("issuer", "issuer")
+    return {
+        "founder": network.person("founder", "founder"),
+        "issuer": issuer,
+        "other issuer": network.person("other", "issuer"),
+        "member": network.person("member"),
+        "other member": network.person("another"),
+        "theirs": network.person("theirs", issuer=issuer),
+    }
+
+
+@pytest.fixture
+def may(network, people):
+    """may(revocation, about=name): whether it is authorised."""
+
+    def may(revocation, about, *, network_id=network.id, now=None):
+        return is_authorised(
+            revocation,
+            authority=network.authority,
+            authority_key=public_bytes(network.key),
+            network=network_id,
+            subject=read_chain(people[about].chain) if about else None,
+            now=time.time() if now is None else now,
+        )
+
+    return may
+
+
+@pytest.mark.parametrize("about", ["founder", "issuer", "member", "theirs"])
+def test_the_authority_revokes_anybody(network, people, may, about):
+    assert may(network.revocation(people[about].id), about)
+
+
+@pytest.mark.parametrize(
+    ("author", "about", "allowed"),
+    [
+        ("issuer", "member", True),
+        ("issuer", "theirs", True),
+        ("other issuer", "theirs", True),
+        ("issuer", "other issuer", False),
+        ("issuer", "founder", False),
+        ("founder", "member", True),
+        ("founder", "issuer", False),  # the authority's key does
+        ("member", "other member", False),
+        ("member", "issuer", False),
+        ("theirs", "member", False),
+        ("theirs", "issuer", False),
+    ],
+)
+def test_issuers_revoke_plain_members_and_members_nobody(people, may, author, about, allowed):
+    revocation = people[author].notary.revocation(people[about].id, "why")
+    assert may(revocation, about) is allowed
+
+
+@pytest.mark.parametrize("author", ["founder", "issuer", "member", "theirs"])
+def test_everybody_revokes_itself(people, may, author):
+    assert may(people[author].notary.revocation(people[author].id, "the key was lost"), author)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"at": 5}, {"reason": "another"}, {"signature": bytes(SIGNATURE_BYTES)}]
+)
+def test_a_changed_revocation_is_nobodys(network, people, may, changes):
+    for revocation in (
+        network.revocation(people["member"].id, "why"),
+        people["issuer"].notary.revocation(people["member"].id, "why"),
+    ):
+        assert not may(dataclasses.replace(revocation, **changes), "member")
+        other = dataclasses.replace(revocation, peer_id=people["other member"].id)
+        assert not may(other, "other member")
+
+
+def test_a_revocation_is_the_authors_whose_chain_it_shows(people, may):
+    by_member = people["member"].notary.revocation(people["other member"].id, "")
+    for chain in (people["issuer"].chain, people["other member"].chain, ()):
+        assert not may(dataclasses.replace(by_member, chain=chain), "other member")
+
+
+def test_a_revocation_of_another_network_is_nobodys(signed, network, people, may):
+    other = signed.SignedNetwork("other")
+    subject = people["member"].id
+    assert not may(other.revocation(subject), "member")
+    assert not may(other.person("issuer", "issuer").notary.revocation(subject, ""), "member")
+    revocation = network.revocation(subject)
+    assert not may(seal(revocation, network.key, other.id), "member")
+    assert may(seal(revocation, network.key, network.id), "member")
+
+
+def test_a_revocation_stays_when_its_authors_certificate_has_expired(people, may):
+    revocation = people["issuer"].notary.revocation(people["member"].id, "")
+    assert may(revocation, "member", now=read_chain(people["issuer"].chain).expires_at + 1e6)
+
+
+def test_an_expired_issuer_revokes_nobody(people, may, network):
+    late = read_chain(people["issuer"].chain).expires_at + 10.0
+    unsigned = Revocation(
+        people["member"].id, int(late), "", people["issuer"].chain, bytes(SIGNATURE_BYTES)
+    )
+    revocation = seal(unsigned, people["issuer"].key, network.id)
+    assert not may(revocation, "member", now=late + 10.0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"peer_id": "short"},
+        {"at": -1},
+        {"at": 2**53},
+        {"chain": (b"x",) * 3},
+        {"reason": "x" * (MAX_REASON + 1)},
+        {"reason": "two\nlines"},
+        {"signature": b""},
+        {"signature": b"x" * 63},
+    ],
+)
+def test_a_revocation_outside_its_limits_cannot_be_built(network, id_of, changes):
+    with pytest.raises(ValueError):
+        dataclasses.replace(network.revocation(id_of(1)), **changes)
+
+
+# Those known here.
+
+
+def test_the_first_revocation_of_a_member_is_kept(network, id_of):
+    known = Revocations()
+    first = network.revocation(id_of(1), "first")
+    assert known.add(first)
+    assert not known.add(network.revocation(id_of(1), "second"))
+    assert known.add(network.revocation(id_of(2)))
+    assert (id_of(1) in known, id_of(3) in known, len(known), known.version) == (True, False, 2, 2)
+    assert [*known.by_peer] == [id_of(1), id_of(2)]
+    assert known.by_peer[id_of(1)] == first
+    assert [*Revocations(known.by_peer.values()).by_peer] == [*known.by_peer]
+
+
+def test_revocations_are_bounded(network, id_of):
+    one = network.revocation(id_of(0), at=1)
+    ids = (id_of(f"revoked {number}") for number in range(MAX_REVOCATIONS + 1))
+    known = Revocations(dataclasses.replace(one, peer_id=peer) for peer in ids)
+    assert len(known) == MAX_REVOCATIONS
+    assert not known.add(one)
+
+
+def test_with_an_issuer_go_the_strangers_whom_it_certified(network, people):
+    known = Revocations()
+    theirs, issuer = (read_chain(people[name].chain) for name in ("theirs", "issuer"))
+    assert known.against(theirs, known=False) is None
+    revocation = network.revocation(people["issuer"].id)
+    known.add(revocation)
+    assert known.against(theirs, known=False) == revocation
+    assert known.against(theirs, known=True) is None
+    assert known.against(issuer, known=True) == revocation
+    assert known.against(issuer, known=False) == revocation
+    assert known.against(read_chain(people["member"].chain), known=False) is None
+
+
+def test_ones_own_revocation_comes_before_the_issuers(network, people):
+    own = network.revocation(people["theirs"].id)
+    known = Revocations([network.revocation(people["issuer"].id), own])
+    theirs = read_chain(people["theirs"].chain)
+    assert known.against(theirs, known=False) == known.against(theirs, known=True) == own
