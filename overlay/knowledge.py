@@ -43,8 +43,11 @@ class Knowledge:
         """Take in the member table of an earlier life, without telling anybody.
 
         A doubt of then has no case now that would settle it: whoever was suspect starts as alive.
+        Who was revoked is not taken in: that is for the revocations to say.
         """
         for member in members:
+            if member.state is State.REVOKED:
+                continue
             record, state = member.record, member.state
             gone = Fate(record.peer_id, record.incarnation, state) if not member.is_live else None
             self.recall(record, gone, now)

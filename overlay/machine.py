@@ -50,7 +50,7 @@ from overlay.neighbourhood import Neighbourhood
 from overlay.news import pages, revocation_pages
 from overlay.notary import Notary
 from overlay.profile import Profile
-from overlay.records import Fate, Member, Record, State
+from overlay.records import Fate, Member, Record
 from overlay.revocation import Revocation
 from overlay.rings import Rings
 from overlay.topology import Choice
@@ -266,10 +266,9 @@ class OverlayMachine:
         fates = {fate.peer_id: fate for fate in page.fates}
         for record in page.records:
             fate = fates.get(record.peer_id)
-            is_gone = (
-                fate is not None and not fate.is_live and fate.incarnation >= record.incarnation
-            )
-            if is_gone and self.table.get(record.peer_id) is None:
+            if fate is None or fate.is_live or fate.incarnation < record.incarnation:
+                continue
+            if self.table.get(record.peer_id) is None:
                 self._known.recall(record, fate, now)
         for record in page.records:
             self._known.learn(record, peer, now)

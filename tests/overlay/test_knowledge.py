@@ -271,6 +271,12 @@ def test_a_strangers_revocation_is_passed_on(known, changes, revocation):
     assert changes == []
 
 
+def test_who_was_revoked_in_an_earlier_life_does_not_come_back_as_alive(known, member):
+    known.remember([Member(member(1), State.REVOKED), Member(member(2), State.ALIVE)], 0.0)
+    assert [record.name for record in known.table.live() if record != member(0)] == ["peer2"]
+    assert known.table.get(member(1).peer_id) is None
+
+
 def test_ones_own_revocation_is_reported(known, revocation):
     assert known.revoke(revocation(0), "a", 1.0)
     assert known.table.has_left

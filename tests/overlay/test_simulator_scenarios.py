@@ -7,7 +7,7 @@ import pytest
 
 from overlay.effects import Report
 from overlay.profile import PROFILES
-from overlay.records import Fate, State
+from overlay.records import Fate, State, Vote
 from overlay.simulator.lines import Lines, parse_latency
 from overlay.simulator.report import LABELS, Settings, simulate, table
 from overlay.simulator.scenarios import Options
@@ -195,7 +195,9 @@ def test_a_death_that_the_machines_were_talked_into_is_counted(watched):
         if peer is not listener and peer.id not in listener.machine.links
     )
     source = watched.peer(min(listener.machine.links))
-    lie = News((), (Fate(victim.id, 1, State.DEAD),), ())
+    observers = sorted(listener.machine.graph.observers(victim.id))[:2]
+    votes = tuple(Vote(observer, 1, True, b"") for observer in observers)
+    lie = News((), (Fate(victim.id, 1, State.DEAD, votes),), ())
     watched.inject(listener.number, source.number, lie)
     watched.run_for(5.0)
     assert watched.false_deaths == {(victim.id, 1)}
