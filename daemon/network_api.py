@@ -69,7 +69,7 @@ class NetworkApi:
             raise _refused("to put this peer itself out, end it: gossipctl leave")
         if not credentials.is_founder and read_chain(record.chain).role != "member":
             raise _refused("only the network's founder revokes issuers")
-        revocation = notary.revocation(out, reason)
+        revocation = notary.revocation(out, reason, record.chain)
         if credentials.authority_key is not None:
             revocation = seal(revocation, credentials.authority_key, notary.network, chain=())
         try:

@@ -109,8 +109,16 @@ def _counts(subject: str, vote: Vote, notary: Notary, known: _Known) -> bool:
 def _revocations(
     revocations: tuple[Revocation, ...], notary: Notary, table: Membership
 ) -> tuple[Revocation, ...]:
-    fresh = tuple(r for r in revocations if r.peer_id not in table.revocations)
+    fresh = [r for r in revocations if r.peer_id not in table.revocations]
     for revocation in fresh:
-        if not notary.may_revoke(revocation, table.get(revocation.peer_id)):
+        if not notary.may_revoke(revocation):
             raise Forged(f"a revocation of {short(revocation.peer_id)} by nobody who may")
-    return fresh
+    return tuple(r for r in fresh if not _is_by_revoked(r, table))
+
+
+def _is_by_revoked(revocation: Revocation, table: Membership) -> bool:
+    """Whether its author was revoked itself; giving up one's own key is always possible."""
+    if not revocation.chain:
+        return False
+    author = read_chain(revocation.chain).peer_id
+    return author != revocation.peer_id and author in table.revocations

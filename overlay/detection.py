@@ -22,6 +22,7 @@ in the graph as in Rapid (Suresh et al., USENIX ATC 2018, section 4).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 
 from overlay.cases import Cases
@@ -59,6 +60,11 @@ class Detector:
         self._old_words: dict[str, tuple[Fate, float]] = {}
         self._suspects: dict[str, float] = {}  # since when, or since they were last told again
         known.listen(self.follow)
+
+    def suspected_at(self, peer: str) -> float:
+        """Since when a member is suspect here, or since it was last said again; infinity if it is
+        not."""
+        return self._suspects.get(peer, math.inf)
 
     def testify(self, peer: str, *, hard: bool, now: float) -> None:
         """Say what this peer saw of a member, if it is one of its observers."""

@@ -299,10 +299,8 @@ class Overlay:
             self.step(MetHomeless(answer.candidacy, target))
         out = answer.revocation
         if out is not None and out.peer_id == self.my_id:
-            mine = self.machine.table.me
-            if out.peer_id not in self.machine.table.revocations and self._notary.may_revoke(
-                out, mine
-            ):
+            is_news = out.peer_id not in self.machine.table.revocations
+            if is_news and self._notary.may_revoke(out):
                 self.revoke(out)
 
     async def _greet(self, socket: WebSocket, proven: str) -> tuple[Welcome, bytes]:

@@ -100,7 +100,7 @@ def write_secret(path: Path, data: bytes) -> None:
         os.close(folder)
 
 
-@functools.lru_cache(maxsize=8192)
+@functools.lru_cache(maxsize=2048)
 def _is_valid(public_key: bytes, signature: bytes, data: bytes) -> bool:
     """A flood brings the same words on every link, and a signature takes a tenth of a millisecond
     to check."""

@@ -85,7 +85,12 @@ class OverlayMachine:
         self._profile = profile
         self._known = Knowledge(self.table, self.graph, profile)
         self._detector = Detector(self._known, profile, now, self._dispute, notary)
-        self._verdicts = Verdicts(self.graph.observers, 2 * profile.suspicion_longest_s)
+        self._verdicts = Verdicts(
+            self.graph.observers,
+            suspected_at=self._detector.suspected_at,
+            refutable_s=profile.suspicion_shortest_s,
+            patience_s=2 * profile.suspicion_longest_s,
+        )
         self._dialler = Dialler(self.table, profile, rng, now)
         self._founding = Founding(me.peer_id, profile.founding_s)
         self._links = Links(profile, self._detector.health)

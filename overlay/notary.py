@@ -59,8 +59,8 @@ class Notary(Protocol):
     def has_left(self, record: Record, fate: Fate) -> bool:
         """Whether a fate is the member's own goodbye."""
 
-    def may_revoke(self, revocation: Revocation, subject: Record | None) -> bool:
-        """Whether its author may revoke its subject."""
+    def may_revoke(self, revocation: Revocation) -> bool:
+        """Whether its author may revoke its subject, and did."""
 
 
 class Unsigned:
@@ -87,7 +87,7 @@ class Unsigned:
     def has_left(self, record: Record, fate: Fate) -> bool:
         return True
 
-    def may_revoke(self, revocation: Revocation, subject: Record | None) -> bool:
+    def may_revoke(self, revocation: Revocation) -> bool:
         return False
 
 
@@ -132,11 +132,10 @@ class Signing:
         signature = sign(self._key, GOODBYE, self.network, (me, incarnation))
         return (Vote(me, incarnation, True, signature),)
 
-    def revocation(self, peer_id: str, reason: str) -> Revocation:
-        """This peer's word that somebody is out."""
-        unsigned = Revocation(
-            peer_id, int(self._clock()), reason, self.chain, bytes(SIGNATURE_BYTES)
-        )
+    def revocation(self, peer_id: str, reason: str, subject: Chain = ()) -> Revocation:
+        """This peer's word that somebody is out; `subject` is that one's chain, but for itself."""
+        now = int(self._clock())
+        unsigned = Revocation(peer_id, now, reason, self.chain, bytes(SIGNATURE_BYTES), subject)
         return seal(unsigned, self._key, self.network, chain=self.chain)
 
     def knows(self, record: Record) -> bool:
@@ -164,13 +163,12 @@ class Signing:
         key = read_chain(record.chain).public_key
         return is_signed(key, fate.votes[0].signature, GOODBYE, self.network, words)
 
-    def may_revoke(self, revocation: Revocation, subject: Record | None) -> bool:
+    def may_revoke(self, revocation: Revocation) -> bool:
         return revoking.is_authorised(
             revocation,
             authority=self._authority,
             authority_key=self._authority_key,
             network=self.network,
-            subject=read_chain(subject.chain) if subject is not None else None,
             now=self._clock(),
         )
 

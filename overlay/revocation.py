@@ -4,6 +4,7 @@ Rules kept here:
 - the authority revokes anybody, an issuer plain members, and everybody itself (when it gives up a
   key);
 - a revocation is never taken back: who comes again comes with a new key and a new invitation;
+- a revoked issuer revokes nobody any more;
 - with an issuer go those whom it certified and who were not known before: nobody can tell whether
   their certificates were made after the revocation. Those who are known stay.
 """
@@ -13,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from overlay.certificates import BadCertificate, Certified, Chain, check_chain
+from overlay.certificates import BadCertificate, Certified, Chain, check_chain, read_chain
 from overlay.identity import is_id
 from overlay.keys import is_signed
 from overlay.records import MAX_CHAIN, SIGNATURE_BYTES
@@ -26,18 +27,20 @@ MAX_REVOCATIONS = 10_000
 @dataclass(frozen=True, slots=True)
 class Revocation:
     """`peer_id` is out since `at` (Unix seconds). `chain` is that of the member who says so, and
-    empty when the network's authority does."""
+    empty when the network's authority does; an issuer adds the `subject`'s, which shows that there
+    is such a member and that it is a plain one."""
 
     peer_id: str
     at: int
     reason: str
     chain: Chain
     signature: bytes
+    subject: Chain = ()
 
     def __post_init__(self) -> None:
         if not is_id(self.peer_id):
             raise ValueError("peer id of the wrong form")
-        if not 0 <= self.at < 2**53 or len(self.chain) > MAX_CHAIN:
+        if not 0 <= self.at < 2**53 or max(len(self.chain), len(self.subject)) > MAX_CHAIN:
             raise ValueError("number out of range")
         if len(self.reason) > MAX_REASON or not self.reason.isprintable():
             raise ValueError("reason too long or not printable")
@@ -98,20 +101,22 @@ def is_authorised(
     authority: bytes,
     authority_key: bytes,
     network: str,
-    subject: Certified | None,
     now: float,
 ) -> bool:
-    """Whether its author may revoke its subject (None: nobody knows the subject's role here)."""
+    """Whether its author may revoke its subject, and did."""
     key = authority_key
     if revocation.chain:
         try:
             # Its author may have been gone for long: what counts is who it was.
             author = check_chain(revocation.chain, authority, min(now, float(revocation.at)))
+            if author.peer_id != revocation.peer_id:
+                begins_at = read_chain(revocation.subject).begins_at
+                subject = check_chain(revocation.subject, authority, begins_at)
+                if author.role == "member" or subject.role != "member":
+                    return False
+                if subject.peer_id != revocation.peer_id:
+                    return False
         except BadCertificate:
-            return False
-        is_own = author.peer_id == revocation.peer_id
-        over = subject is not None and subject.role != "member"
-        if not is_own and (author.role == "member" or over):
             return False
         key = author.public_key
     return is_signed(key, revocation.signature, PURPOSE, network, revocation.words)

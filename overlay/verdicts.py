@@ -8,6 +8,8 @@ and is counted again as the table changes.
 Rules kept here:
 - as many distinct observers must have voted as share a doubt before it counts (`suspicion.SHARED`;
   fewer only where there are no more), in the life that the verdict ends;
+- unless their votes are hard, the member must have been suspect here for the shortest time in which
+  it could refute: old doubts that came to nothing, kept by a liar, prove nothing;
 - a verdict that waits is told to nobody, and is forgotten after a while.
 
 Pure: time is an argument.
@@ -15,6 +17,7 @@ Pure: time is an argument.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
@@ -35,15 +38,26 @@ class _Waiting:
 class Verdicts:
     """The deaths that were told and are not proven yet."""
 
-    def __init__(self, observers: Callable[[str], frozenset[str]], patience_s: float) -> None:
-        """`observers(peer)`: those that the table designates."""
+    def __init__(
+        self,
+        observers: Callable[[str], frozenset[str]],
+        *,
+        suspected_at: Callable[[str], float],
+        refutable_s: float,
+        patience_s: float,
+    ) -> None:
+        """`observers(peer)`: those that the table designates; `suspected_at(peer)`: since when a
+        member is suspect here, infinity if it is not."""
         self._observers = observers
+        self._suspected_at = suspected_at
+        self._refutable_s = refutable_s
         self._patience_s = patience_s
         self._waiting: dict[str, _Waiting] = {}
 
     def sift(self, fates: Iterable[Fate], now: float) -> list[Fate]:
         """Those of the fates that can be believed now: every one but a death without proof. A
-        death comes out with all the votes that prove it, for those to whom it is passed on."""
+        death comes out with all the votes that prove it, for those to whom it is passed on; one
+        that the member could still refute, as a suspicion."""
         taken = (self._take(f, now) if f.state is State.DEAD else f for f in fates)
         return [fate for fate in taken if fate is not None]
 
@@ -51,29 +65,33 @@ class Verdicts:
         """The deaths that waited and are proven by now."""
         for peer in [p for p, w in self._waiting.items() if now - w.since > self._patience_s]:
             del self._waiting[peer]
-        proven = [fate for fate in map(_of, self._waiting.values()) if self._is_proven(fate)]
-        for fate in proven:
-            del self._waiting[fate.peer_id]
-        return proven
+        whole = map(_of, list(self._waiting.values()))
+        weighed = [self._weigh(fate, now) for fate in whole]
+        return [fate for fate in weighed if fate is not None]
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
 
     def _take(self, fate: Fate, now: float) -> Fate | None:
-        if self._is_proven(fate):
-            self._waiting.pop(fate.peer_id, None)
-            return fate
         waiting = self._waiting.get(fate.peer_id)
         if waiting is None or waiting.fate.incarnation < fate.incarnation:
             if len(self._waiting) >= MAX_WAITING:
                 del self._waiting[next(iter(self._waiting))]
             waiting = self._waiting[fate.peer_id] = _Waiting(fate, now)
         self._add(waiting, fate.votes)
-        whole = _of(waiting)
-        if not self._is_proven(whole):
+        return self._weigh(_of(waiting), now)
+
+    def _weigh(self, fate: Fate, now: float) -> Fate | None:
+        """A death that waits: believed, a suspicion, or nothing yet."""
+        peer, incarnation, _, votes = fate
+        if not self._is_shared(peer, [vote for vote in votes if vote.incarnation >= incarnation]):
             return None
-        del self._waiting[fate.peer_id]
-        return whole
+        hard = [vote for vote in votes if vote.hard and vote.incarnation >= incarnation]
+        if self._is_shared(peer, hard) or now - self._suspected_at(peer) >= self._refutable_s:
+            del self._waiting[peer]
+            return fate
+        is_suspect = self._suspected_at(peer) < math.inf
+        return None if is_suspect else Fate(peer, incarnation, State.SUSPECT, votes)
 
     def _add(self, waiting: _Waiting, votes: Iterable[Vote]) -> None:
         observers = self._observers(waiting.fate.peer_id)
@@ -83,13 +101,9 @@ class Verdicts:
             if held is not None or len(waiting.votes) < MAX_VOTES or vote.observer in observers:
                 waiting.votes[vote.observer] = newer  # at the end, where `_of` looks
 
-    def _is_proven(self, fate: Fate) -> bool:
-        observers = self._observers(fate.peer_id)
-        voted = {
-            vote.observer
-            for vote in fate.votes
-            if vote.observer in observers and vote.incarnation >= fate.incarnation
-        }
+    def _is_shared(self, peer: str, votes: Iterable[Vote]) -> bool:
+        observers = self._observers(peer)
+        voted = {vote.observer for vote in votes if vote.observer in observers}
         return len(voted) >= max(1, min(SHARED, len(observers)))
 
 

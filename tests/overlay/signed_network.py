@@ -89,7 +89,7 @@ class SignedNetwork:
         """The authority's own."""
         at = int(time.time()) if at is None else at
         unsigned = Revocation(peer_id, at, reason, (), bytes(SIGNATURE_BYTES))
-        return seal(unsigned, self.key, self.id)
+        return seal(unsigned, self.key, self.id, chain=())
 
 
 def forge(

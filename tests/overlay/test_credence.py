@@ -204,8 +204,15 @@ def test_a_testimony_in_anothers_name_costs_the_link(people, hear):
 def test_a_revocation_counts_from_whoever_may_revoke(network, people, hear):
     issuer = network.person("issuer", "issuer")
     allowed = (network.revocation(people[1].id), people[2].notary.revocation(people[2].id, "lost"))
-    by_issuer = issuer.notary.revocation(people[3].id, "why")
+    by_issuer = issuer.notary.revocation(people[3].id, "why", people[3].chain)
     assert hear(Revoked((*allowed, by_issuer))) == Revoked((*allowed, by_issuer))
+
+
+def test_a_revoked_issuer_revokes_nobody_but_itself(network, people, hear, table):
+    issuer = network.person("issuer", "issuer")
+    table.revoke(network.revocation(issuer.id), 0.0)
+    late = issuer.notary.revocation(people[3].id, "why", people[3].chain)
+    assert hear(Revoked((late,))) == Revoked(())
 
 
 def test_a_revocation_by_nobody_who_may_costs_the_link(signed, network, people, hear):

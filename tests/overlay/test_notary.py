@@ -128,9 +128,9 @@ def test_no_signature_serves_another_purpose(me, other):
 def test_a_revocation_is_checked_against_the_role_of_its_subject(network, me, other):
     issuer = network.person("issuer", "issuer")
     appointed = network.person("second", "issuer")
-    assert me.notary.may_revoke(issuer.notary.revocation(me.id, "why"), me.record)
-    assert not me.notary.may_revoke(issuer.notary.revocation(appointed.id, ""), appointed.record)
-    assert not me.notary.may_revoke(me.notary.revocation(other.id, ""), other.record)
+    assert me.notary.may_revoke(issuer.notary.revocation(me.id, "why", me.chain))
+    assert not me.notary.may_revoke(issuer.notary.revocation(appointed.id, "", appointed.chain))
+    assert not me.notary.may_revoke(me.notary.revocation(other.id, "", other.chain))
 
 
 def test_plain_links_believe_every_word_and_revoke_nobody(network, member, id_of):
@@ -141,4 +141,4 @@ def test_plain_links_believe_every_word_and_revoke_nobody(network, member, id_of
     assert notary.goodbye(3) == (Vote(id_of(0), 3, True, b""),)
     assert notary.vouches(id_of(1), Vote(id_of(2), 1, True, b""), member(2))
     assert notary.has_left(member(1), Fate(id_of(1), 1, State.LEFT))
-    assert not notary.may_revoke(network.revocation(id_of(1)), member(1))
+    assert not notary.may_revoke(network.revocation(id_of(1)))

@@ -1,9 +1,11 @@
+import math
+
 import pytest
 
 from overlay.records import MAX_VOTES, Fate, State, Vote
 from overlay.verdicts import MAX_WAITING, Verdicts
 
-NOW, PATIENCE_S = 100.0, 10.0
+NOW, PATIENCE_S, REFUTABLE_S = 100.0, 10.0, 0.8
 
 
 class Court:
@@ -12,13 +14,17 @@ class Court:
     def __init__(self, id_of):
         self._id_of = id_of
         self.observing = {id_of(9): frozenset(map(id_of, range(1, 7)))}
+        self.suspects = {}
         self.verdicts = Verdicts(
-            lambda peer: self.observing.get(peer, frozenset()), patience_s=PATIENCE_S
+            lambda peer: self.observing.get(peer, frozenset()),
+            suspected_at=lambda peer: self.suspects.get(peer, math.inf),
+            refutable_s=REFUTABLE_S,
+            patience_s=PATIENCE_S,
         )
 
-    def death(self, *observers, peer=9, incarnation=1, voted_in=None):
+    def death(self, *observers, peer=9, incarnation=1, voted_in=None, hard=True):
         life = incarnation if voted_in is None else voted_in
-        votes = tuple(Vote(self._id_of(number), life, True, b"") for number in observers)
+        votes = tuple(Vote(self._id_of(number), life, hard, b"") for number in observers)
         return Fate(self._id_of(peer), incarnation, State.DEAD, votes)
 
     def designate(self, *observers, peer=9):
@@ -45,7 +51,23 @@ def court(id_of):
 
 def test_two_observers_are_enough_and_one_is_not(court):
     assert court.hear(1) is None
-    assert court.hear(3, 5) == [3, 5]
+    assert court.hear(3, 5) == [1, 3, 5]
+
+
+def test_soft_votes_make_a_suspect_and_count_when_it_had_time_to_refute(court, id_of):
+    (doubt,) = court.verdicts.sift([court.death(1, 2, hard=False)], NOW)
+    assert doubt == Fate(id_of(9), 1, State.SUSPECT)
+    assert len(doubt.votes) == 2
+    court.suspects[id_of(9)] = NOW
+    assert court.review(NOW + 0.7) is None
+    assert court.review(NOW + 0.9) == [1, 2]
+
+
+def test_a_liars_hard_vote_beside_an_old_soft_one_makes_a_suspect_only(court, id_of):
+    liar = court.death(1).votes
+    old = court.death(2, hard=False).votes
+    (doubt,) = court.verdicts.sift([Fate(id_of(9), 1, State.DEAD, liar + old)], NOW)
+    assert doubt.state is State.SUSPECT
 
 
 def test_nobodys_word_is_no_verdict(court):
