@@ -16,6 +16,7 @@ from typing import Any
 from daemon.store import Store, StoreFailed
 from overlay.codec import WireError
 from overlay.membership import Membership
+from overlay.notary import Forged, Notary
 from overlay.records import Member, Record, State
 from overlay.revocation import Revocation
 from overlay.wire import CONTROL, Revoked
@@ -50,8 +51,8 @@ class MemberKeeper:
         await self._store.in_thread(self._store.put_revocations, rows)
         self._revoked.add(revocation.peer_id)
 
-    def remembered(self) -> list[Member]:
-        """The other members of the last life."""
+    def remembered(self, notary: Notary | None) -> list[Member]:
+        """The other members of the last life, as far as `notary` believes their records still."""
         members = []
         for row in self._store.members():
             try:
@@ -59,7 +60,7 @@ class MemberKeeper:
             except (KeyError, TypeError, ValueError) as error:
                 log.warning("a remembered member cannot be read: %s", error)
         self._saved = {member.record.peer_id: member for member in members}
-        return members
+        return [m for m in members if notary is None or _is_believed(m.record, notary)]
 
     async def save(self, table: Membership, network_id: str) -> None:
         """Write what changed since the last call."""
@@ -87,6 +88,14 @@ class MemberKeeper:
             self._version = (version, network_id)
         except StoreFailed as error:
             log.warning("the member table is not saved: %s", error)
+
+
+def _is_believed(record: Record, notary: Notary) -> bool:
+    try:
+        return notary.knows(record)
+    except Forged as error:
+        log.warning("a remembered member is left out: %s", error)
+        return False
 
 
 def _row(member: Member) -> dict[str, Any]:

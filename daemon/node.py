@@ -113,7 +113,7 @@ async def _open_parts(node: Node) -> AsyncIterator[None]:
                     listener=node.session,
                     may_adopt=node.session.may_adopt_network,
                     rng=random.Random(),
-                    remembered=node.keeper.remembered(),
+                    remembered=node.keeper.remembered(node.notary),
                     revoked=node.keeper.revoked(),
                     notary=node.notary,
                     office=node.office,
