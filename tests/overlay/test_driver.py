@@ -265,7 +265,7 @@ def test_an_address_where_nobody_listens_is_refused(town):
         with pytest.raises(JoinFailed, match="refused by ws://peer9:1") as failure:
             await one.overlay.join("ws://peer9:1")
         assert failure.value.kind == "refused"
-        with pytest.raises(ValueError, match="write ws://host:port"):
+        with pytest.raises(ValueError, match="write wss://host:port"):
             await one.overlay.join("peer9")
 
     town(story)

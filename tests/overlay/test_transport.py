@@ -272,7 +272,7 @@ def test_addresses(address, host, port):
      "peer:70000", "peer:-1", "peer:x", "ws://"],
 )  # fmt: skip
 def test_what_is_no_address_says_what_would_be(address):
-    with pytest.raises(ValueError, match="write ws://host:port"):
+    with pytest.raises(ValueError, match="write wss://host:port"):
         split_address(address)
 
 
