@@ -183,12 +183,13 @@ def nobody():
 def answer_to(peer, data, *, tls=None, most=1000):
     """What a daemon's peer port says to some bytes until it closes, in at most so many pieces."""
     said = b""
-    with socket.create_connection(split_address(peer.address), timeout=10) as plain:
+    plain = socket.create_connection(split_address(peer.address), timeout=10)
+    with tls.wrap_socket(plain) if tls else plain as sock:
         with contextlib.suppress(ConnectionResetError, BrokenPipeError, ssl.SSLError):
-            sock = tls.wrap_socket(plain) if tls else plain
             sock.sendall(data)
-            while (piece := sock.recv(65536)) and (most := most - 1) >= 0:
+            while most > 0 and (piece := sock.recv(65536)):
                 said += piece
+                most -= 1
     return said
 
 
