@@ -269,8 +269,8 @@ def test_addresses(address, host, port):
 
 @pytest.mark.parametrize(
     "address",
-    ["", "peer", "peer:", "ws://peer", "wss://peer", "http://peer:7", "https://peer:7", "ws://peer:7/x", ":7",
-     "peer:70000", "peer:-1", "peer:x", "ws://"],
+    ["", "peer", "peer:", "ws://peer", "wss://peer", "http://peer:7", "https://peer:7",
+     "ws://peer:7/x", ":7", "peer:70000", "peer:-1", "peer:x", "ws://"],
 )  # fmt: skip
 def test_what_is_no_address_says_what_would_be(address):
     with pytest.raises(ValueError, match="write wss://host:port"):

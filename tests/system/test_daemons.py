@@ -184,12 +184,14 @@ def answer_to(peer, data, *, tls=None, most=1000):
     """What a daemon's peer port says to some bytes until it closes, in at most so many pieces."""
     said = b""
     plain = socket.create_connection(split_address(peer.address), timeout=10)
-    with tls.wrap_socket(plain) if tls else plain as sock:
-        with contextlib.suppress(ConnectionResetError, BrokenPipeError, ssl.SSLError):
-            sock.sendall(data)
-            while most > 0 and (piece := sock.recv(65536)):
-                said += piece
-                most -= 1
+    with (
+        tls.wrap_socket(plain) if tls else plain as sock,
+        contextlib.suppress(ConnectionResetError, BrokenPipeError, ssl.SSLError),
+    ):
+        sock.sendall(data)
+        while most > 0 and (piece := sock.recv(65536)):
+            said += piece
+            most -= 1
     return said
 
 
