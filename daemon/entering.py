@@ -22,6 +22,7 @@ from daemon.credentials import Credentials
 from daemon.store import Store
 from overlay.enrolment import Denied, Enrolled, Unreachable, enrol
 from overlay.identity import new_id, short
+from overlay.keys import new_key
 from overlay.tickets import Ticket, is_ticket, read_ticket
 from overlay.transport import Tcp
 
@@ -52,7 +53,9 @@ async def enter(config: Config, store: Store, credentials: Credentials, tcp: Tcp
     elif not credentials.chain:
         _found(config, store, credentials)
     elif _is_revoked(store, credentials):
-        if not await _come_back(tickets, store, credentials, tcp):
+        if credentials.is_founder:  # killed while it changed its key: nobody else revokes it
+            credentials.renew_own(key=new_key())
+        elif not await _come_back(tickets, store, credentials, tcp):
             log.warning("this peer was revoked: it has no links; ask for a new ticket")
     elif credentials.is_founder:
         if time.time() >= credentials.certified.expires_at:

@@ -4,6 +4,7 @@ import http.server
 import json
 import socketserver
 import threading
+import time
 import warnings
 
 import pytest
@@ -198,8 +199,9 @@ def train_status():
 def status(train_status):
     return {
         "version": "0.1.0", "pid": 11, "peer": "a" * 52, "name": "host", "network": "n" * 52,
-        "listen": "ws://127.0.0.1:7400", "addresses": ["ws://127.0.0.1:7400"],
-        "encrypted": False, "control": [], "data_dir": "/srv/gossipd", "learner": True,
+        "listen": "wss://127.0.0.1:7400", "addresses": ["wss://127.0.0.1:7400"],
+        "encrypted": True, "role": "member", "certificate_expires_at": time.time() + 30 * 86400,
+        "revoked": None, "control": [], "data_dir": "/srv/gossipd", "learner": True,
         "uptime_s": 130.0, "members": 3, "neighbours": ["b" * 52], "train": train_status,
         "paused": False, "traffic": {}, "cpu_s": 1.0, "rss_bytes": 60_500_000,
         "job": {"name": "digits", "version": 2, "digest": "d1", "run": "2-d1", "refused": ""},
@@ -211,8 +213,9 @@ def members():
     def member(letter, **changes):
         return {
             "peer": letter * 52, "name": f"host-{letter}", "state": "alive",
-            "addresses": ["ws://127.0.0.1:1"], "incarnation": 1, "learner": True, "part": None,
-            "self": False, "neighbour": True, "train": "training", **changes,
+            "addresses": ["wss://127.0.0.1:1"], "incarnation": 1, "learner": True, "part": None,
+            "self": False, "neighbour": True, "role": "member",
+            "expires_at": time.time() + 30 * 86400, "train": "training", **changes,
         }  # fmt: skip
 
     return [member("a", self=True, neighbour=False, part=1), member("b", state="dead")]

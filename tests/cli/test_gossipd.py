@@ -33,13 +33,20 @@ def started(monkeypatch):
 
     async def fake(config, job, ready, read_config):
         seen.append((config, job))
-        me = SimpleNamespace(addresses=("ws://127.0.0.1:7400",), name=config.display_name)
+        me = SimpleNamespace(addresses=("wss://127.0.0.1:7400",), name=config.display_name)
         table = SimpleNamespace(me=me)
         overlay = SimpleNamespace(
-            my_id="a" * 52, address="ws://127.0.0.1:7400",
+            my_id="a" * 52, address="wss://127.0.0.1:7400",
             machine=SimpleNamespace(network_id="n" * 52, table=table),
         )  # fmt: skip
-        ready(SimpleNamespace(config=config, overlay=overlay, control_binds=["unix:/x"]))
+        plain = config.overlay.insecure
+        ready(
+            SimpleNamespace(
+                config=config, overlay=overlay, control_binds=["unix:/x"],
+                notary=None if plain else object(),
+                credentials=SimpleNamespace(may_enrol=config.node.name != "member"),
+            )
+        )  # fmt: skip
 
     monkeypatch.setattr(node, "run_node", fake)
     monkeypatch.setattr(logging, "basicConfig", lambda **options: None)
@@ -109,8 +116,9 @@ def test_a_job_that_cannot_be_read_is_a_problem(run, tmp_path, started, content)
 
 def test_flags_reach_the_configuration(run, started, tmp_path):
     line = (
-        f"start --name me --data-dir {tmp_path} --listen 0.0.0.0:1 --advertise ws://h:1"
-        " --join ws://a:1 --join ws://b:2 --insecure --profile local --control-tcp 127.0.0.1:0"
+        f"start --name me --data-dir {tmp_path} --listen 127.0.0.1:1 --advertise ws://127.0.0.1:2"
+        " --join ws://127.0.0.1:3 --join ws://localhost:4 --insecure --profile local"
+        " --control-tcp 127.0.0.1:0"
         " --no-learner --threads 2 --data folder:/x --datasets /sets --part 2/3 --log-level debug"
     )
     assert run(*line.split())[0] == 0
@@ -118,9 +126,9 @@ def test_flags_reach_the_configuration(run, started, tmp_path):
     assert job is None
     assert (config.node.name, config.node.log_level) == ("me", "debug")
     assert config.data_dir == tmp_path
-    assert config.overlay.listen == "0.0.0.0:1"
-    assert config.overlay.advertise == ("ws://h:1",)
-    assert config.overlay.join == ("ws://a:1", "ws://b:2")
+    assert config.overlay.listen == "127.0.0.1:1"
+    assert config.overlay.advertise == ("ws://127.0.0.1:2",)
+    assert config.overlay.join == ("ws://127.0.0.1:3", "ws://localhost:4")
     assert (config.overlay.insecure, config.overlay.profile) == (True, "local")
     assert config.control.tcp == "127.0.0.1:0"
     assert (config.learner.enabled, config.learner.threads) == (False, 2)
@@ -142,11 +150,22 @@ def test_flags_that_are_not_given_leave_the_variables_alone(run, started, enviro
 def test_ready_is_said_to_people_and_to_scripts(run, started):
     _, out, _ = run("start", "--name", "me")
     assert "peer aaaaaaaa (me)" in out
-    assert "gossipd start --join ws://127.0.0.1:7400" in out
-    assert "NOT encrypted" in out
+    assert f"invite a peer:    gossipctl --data-dir {started[0][0].data_dir} invite" in out
+    assert "PLAIN" not in out
     _, out, _ = run("start", "--json")
     facts = json.loads(out)
-    assert (facts["listen"], facts["pid"]) == ("ws://127.0.0.1:7400", os.getpid())
+    assert (facts["listen"], facts["pid"]) == ("wss://127.0.0.1:7400", os.getpid())
+
+
+def test_a_member_that_is_no_issuer_is_not_told_to_invite(run, started):
+    _, out, _ = run("start", "--name", "member")
+    assert "invite" not in out
+
+
+def test_plain_links_are_said_loudly_when_ready(run, started):
+    _, out, _ = run("start", "--insecure")
+    assert "gossipd start --insecure --join wss://127.0.0.1:7400 --data-dir ANOTHER" in out
+    assert "links are PLAIN, neither encrypted nor authenticated (--insecure)" in out
 
 
 @pytest.mark.parametrize("error", [AlreadyRunning("in use"), StartFailed("no room")])

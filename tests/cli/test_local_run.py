@@ -30,7 +30,7 @@ class FakeDaemon:
 
     def __init__(self, world, name, data_dir, flags):
         self.world, self.name, self.data_dir, self.flags = world, name, data_dir, list(flags)
-        self.peer_id, self.address = f"id-{name}", f"ws://{name}"
+        self.peer_id, self.ticket = f"id-{name}", f"ticket-of-{name}"
         self.process = SimpleNamespace(terminate=lambda: world.ended.append(name))
         self.done = 0
 
@@ -146,7 +146,7 @@ def test_every_peer_has_its_part_and_may_use_what_the_job_names(world, tmp_path)
         flags = " ".join(daemon.flags)
         assert f"--part {number + 1}/3" in flags
         assert "--datasets /sets" in flags
-        assert ("--join ws://peer0" in flags) == (number > 0)
+        assert ("--join ticket-of-peer0" in flags) == (number > 0)
     text = (tmp_path / "gossipd.toml").read_text()
     assert text == '[learner]\nallow = ["ours.models:build", "npz:some.npz"]\n'
     (submitted,) = [call for call in world.calls if call[1] == "job.submit"]

@@ -55,6 +55,8 @@ def test_pairs_are_aligned_and_leave_out_what_is_not_known():
         (render.duration, 119, "119 s"),
         (render.duration, 130, "2 min"),
         (render.duration, 7300, "2.0 h"),
+        (render.duration, 47 * 3600, "47.0 h"),
+        (render.duration, 90 * 86400 - 5, "90 days"),
     ],
 )
 def test_figures_are_short(show, value, text):

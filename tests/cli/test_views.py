@@ -25,7 +25,8 @@ def lines_of(text):
 def test_status_says_who_where_and_how_far(status):
     shown = {key: value.strip() for key, value in lines_of(views.status(status)).items()}
     assert shown["peer"] == "aaaaaaaa (host)"
-    assert shown["listens"] == "ws://127.0.0.1:7400  (not encrypted)"
+    assert shown["listens"] == "wss://127.0.0.1:7400"
+    assert shown["role"] == "member, certified for 30 days"
     assert shown["links"] == "1"
     assert shown["round"] == "7 of 100"
     assert shown["accuracy"] == "90.0 % before mixing, 93.4 % after"
@@ -59,11 +60,40 @@ def test_a_checkpoint_that_failed_is_shouted(status, train_status):
 
 def test_members_are_a_table_in_which_this_peer_is_marked(members):
     head, first, second = views.members(members).splitlines()
-    assert head.split() == ["PEER", "NAME", "STATE", "LINK", "TRAINS", "PART", "ADDRESS"]
+    assert head.split() == [
+        "PEER", "NAME", "STATE", "LINK", "TRAINS", "PART", "ROLE", "CERTIFIED", "ADDRESS",
+    ]  # fmt: skip
     assert "host-a (this peer)" in first
-    assert first.split()[-2:] == ["1", "ws://127.0.0.1:1"]
-    assert second.split()[-2:] == ["–", "ws://127.0.0.1:1"]
-    assert head.index("ADDRESS") == first.index("ws://") == second.index("ws://")
+    assert first.split()[-5:] == ["1", "member", "30", "days", "wss://127.0.0.1:1"]
+    assert second.split()[-5:] == ["–", "member", "30", "days", "wss://127.0.0.1:1"]
+    assert head.index("ADDRESS") == first.index("wss://") == second.index("wss://")
+
+
+def test_members_of_a_plain_network_have_no_role_and_an_expired_certificate_is_shouted(members):
+    for member in members:
+        member |= {"role": None, "expires_at": None}
+    members[1] |= {"role": "issuer", "expires_at": 1.0}
+    _, first, second = views.members(members).splitlines()
+    assert first.split()[-4:-1] == ["1", "–", "–"]
+    assert second.split()[-3:-1] == ["issuer", "EXPIRED"]
+
+
+def test_a_plain_daemon_is_shouted_in_its_status(status):
+    plain = {"encrypted": False, "role": None, "certificate_expires_at": None}
+    shown = lines_of(views.status(status | plain))
+    words = "//127.0.0.1:7400  (PLAIN: neither encrypted nor authenticated)"
+    assert shown["listens"].strip().endswith(words)
+    assert "role" not in shown
+
+
+def test_who_was_revoked_reads_so_in_its_status(status):
+    shown = lines_of(views.status(status | {"revoked": "lost laptop"}))
+    assert shown["role"].strip() == "REVOKED: lost laptop; it comes back with a new ticket"
+
+
+def test_an_expired_certificate_is_shouted_in_the_status(status):
+    shown = lines_of(views.status(status | {"certificate_expires_at": 1.0}))
+    assert shown["role"].strip() == "member, certified for EXPIRED"
 
 
 def test_topology_leaves_out_what_is_not_known(topology_answer):
@@ -110,7 +140,8 @@ def test_train_status_lists_the_neighbours(train_status):
     "job",
     [
         Job(),
-        Job(name='quoted "and" \\ back\nslashed\x7f', model=Model("mlp", {"hidden": [8, 8]})),
+        Job(name='quoted "and" \\ backslashed', model=Model("mlp", {"hidden": [8, 8]})),
+        Job(model=Model("a.b:c", {"text": "two\nlines\x7f"})),
         Job(model=Model("a.b:c", {"x y": 1e-5, "on": True, "deep": {"er": ["z"]}})),
     ],
 )

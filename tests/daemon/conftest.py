@@ -34,7 +34,7 @@ from overlay.effects import Join
 from overlay.identity import new_id
 from overlay.profile import PROFILES
 from overlay.records import Record
-from overlay.transport import DialRefused, split_address
+from overlay.transport import DialRefused, Line, split_address
 from tests.daemon.control_server import certificate, serving  # noqa: F401
 
 torch.set_num_threads(1)
@@ -93,7 +93,9 @@ def record():
 
 
 class MemoryNetwork:
-    """Streams between peers of one process; an overlay.transport.Network."""
+    """Streams between peers of one process; an overlay.transport.Network of plain links."""
+
+    secured = False
 
     def __init__(self):
         self._listening = {}
@@ -107,7 +109,10 @@ class MemoryNetwork:
         nursery, handler = self._listening[port]
         ours, theirs = trio.testing.memory_stream_pair()
         nursery.start_soon(handler, theirs)
-        return ours
+        return Line(ours)
+
+    async def welcome(self, stream):
+        return Line(stream)
 
     async def listen(self, address, handler, task_status):
         self._next_port += 1

@@ -6,6 +6,7 @@ import pytest
 from daemon import config as config_module
 from daemon.config import MAX_SOCKET_PATH, Config, load_config
 from learner.schema import SchemaError, commented_toml
+from overlay.tickets import Ticket, write_ticket
 from overlay.transport import is_loopback
 
 
@@ -132,10 +133,59 @@ def test_a_value_where_a_table_belongs_is_a_problem_even_when_a_variable_sets_a_
 
 
 @pytest.mark.parametrize("address", ["192.0.2.7:7400", "0.0.0.0:7400", "[::]:7400", "host:7400"])
-def test_listening_beyond_loopback_needs_insecure(load, address):
-    found = problems_of(load, overlay__listen=address, overlay__advertise=["ws://192.0.2.7:7400"])
-    assert [p.key for p in found] == ["overlay.listen"]
-    assert "--insecure" in found[0].hint
+def test_plain_links_stay_on_loopback(load, address):
+    flags = {"overlay__listen": address, "overlay__advertise": ["wss://192.0.2.7:7400"]}
+    (problem,) = problems_of(load, overlay__insecure=True, **flags)
+    assert problem.key == "overlay.insecure"
+    assert f"{address}, wss://192.0.2.7:7400 is not loopback" in problem.message
+    assert "--insecure) out" in problem.hint
+    load(**flags)
+
+
+@pytest.mark.parametrize("key", ["overlay__advertise", "overlay__join"])
+def test_plain_links_neither_advertise_nor_join_beyond_loopback(load, key):
+    near, far = "ws://127.0.0.1:7400", "ws://192.0.2.7:7400"
+    (problem,) = problems_of(load, overlay__insecure=True, **{key: [near, far]})
+    assert problem.key == "overlay.insecure"
+    assert f", and {far} is not loopback" in problem.message
+    load(overlay__insecure=True, **{key: [near]})
+
+
+TICKET = write_ticket(Ticket("a" * 52, ("wss://192.0.2.7:7400",), bytes(range(16)), 2**40))
+
+
+def test_tickets_and_addresses_are_joined_through(load):
+    join = (TICKET, "wss://192.0.2.7:7400")
+    assert load(overlay__join=list(join)).overlay.join == join
+    assert load(None, {"GOSSIPD_OVERLAY_JOIN": " ".join(join)}).overlay.join == join
+
+
+def test_a_damaged_ticket_is_a_problem_that_does_not_quote_it(load):
+    damaged = TICKET[:-1] + ("A" if TICKET[-1] != "A" else "B")
+    (problem,) = problems_of(load, overlay__join=[damaged])
+    assert problem.key == "overlay.join"
+    assert "damaged: copy the whole of it once more" in problem.message
+    assert TICKET[20:40] not in str(problem)
+
+
+def test_a_ticket_has_no_use_with_plain_links(load):
+    (problem,) = problems_of(load, overlay__insecure=True, overlay__join=[TICKET])
+    assert problem.key == "overlay.insecure"
+    assert "a ticket is for a network with encrypted links" in problem.message
+
+
+@pytest.mark.parametrize("days", [0.0, -1.0, 3650.5, float("inf")])
+def test_a_certificates_life_is_bounded(load, days):
+    (problem,) = problems_of(load, overlay__certificate_days=days)
+    assert (problem.key, problem.message) == (
+        "overlay.certificate_days", "must be more than 0 and at most 3650",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("days", [1e-4, 90.0, 3650.0])
+def test_a_certificates_life_can_be_chosen(load, days):
+    assert load(overlay__certificate_days=days).overlay.certificate_days == days
+    assert load().overlay.certificate_days == 90.0
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:0", "[::1]:7400", "localhost:7400", "127.8.8.8:1"])
@@ -145,10 +195,10 @@ def test_listening_on_loopback_needs_nothing(load, address):
 
 @pytest.mark.parametrize("address", ["0.0.0.0:7400", "[::]:7400"])
 def test_listening_on_every_address_needs_one_to_advertise(load, address):
-    flags = {"overlay__listen": address, "overlay__insecure": True}
+    flags = {"overlay__listen": address}
     (problem,) = problems_of(load, **flags)
     assert "--advertise" in problem.hint
-    load(**flags, overlay__advertise=["ws://192.0.2.7:7400"])
+    load(**flags, overlay__advertise=["wss://192.0.2.7:7400"])
 
 
 def test_no_more_addresses_are_advertised_than_a_record_holds(load):
@@ -206,7 +256,7 @@ def test_the_tokens_are_in_the_data_directory_unless_told(load):
 def test_addresses_are_checked_wherever_they_stand(load, address):
     found = problems_of(load, overlay__join=[address], overlay__advertise=[address])
     assert {p.key for p in found} == {"overlay.join", "overlay.advertise"}
-    assert all("ws://host:port" in p.message for p in found)
+    assert all("wss://host:port" in p.message for p in found)
 
 
 @pytest.mark.parametrize(
@@ -272,8 +322,7 @@ def test_on_loopback_a_peer_may_lie(load, address):
 
 @pytest.mark.parametrize("address", ["192.0.2.7:7400", "0.0.0.0:7400", "[::]:7400", "host:7400"])
 def test_beyond_loopback_no_peer_may_lie(load, address):
-    flags = {"overlay__listen": address, "overlay__insecure": True}
-    flags["overlay__advertise"] = ["ws://192.0.2.7:7400"]
+    flags = {"overlay__listen": address, "overlay__advertise": ["ws://192.0.2.7:7400"]}
     advertised, listening = problems_of(load, lie__attack=LIE, **flags)
     assert (listening.key, listening.message) == ("lie.attack", "lies are for loopback only")
     assert "127.0.0.1" in listening.hint
@@ -306,7 +355,7 @@ def test_a_lie_without_a_learner_is_refused(load):
 
 
 def test_where_the_address_and_the_lie_come_from_makes_no_difference(load):
-    file = '[overlay]\nlisten = "192.0.2.7:7400"\ninsecure = true\n'
+    file = '[overlay]\nlisten = "192.0.2.7:7400"\n'
     (problem,) = problems_of(load, file, {"GOSSIPD_LIE_ATTACK": LIE})
     assert problem.key == "lie.attack"
 

@@ -382,7 +382,8 @@ async def test_a_liar_dials_nobody_beyond_this_machine(monkeypatch, address):
 async def test_a_liar_dials_this_machine_as_others_do():
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
     address = f"ws://127.0.0.1:{listeners[0].socket.getsockname()[1]}"
-    async with listeners[0], await Tcp(loopback_only=True).connect(address):
+    line = await Tcp(loopback_only=True).connect(address)
+    async with listeners[0], line.stream:
         pass
     with pytest.raises(DialRefused):
         await Tcp(loopback_only=True).connect(address)

@@ -1,9 +1,11 @@
 import pytest
 
+from daemon.credentials import Credentials
 from daemon.member_keeper import MemberKeeper
 from daemon.store import Store, StoreFull
 from overlay.membership import Membership
-from overlay.records import Fate, Member, State
+from overlay.records import Fate, Member, Record, State
+from overlay.wire import CONTROL, Heartbeat, Revoked
 
 ME, A, B = "m" * 52, "a" * 52, "b" * 52
 
@@ -63,6 +65,75 @@ async def test_what_a_full_disk_did_not_take_is_written_later(store, table):
     store.put_members = put_members
     await keeper.save(table, "n")
     assert len(MemberKeeper(store).remembered()) == 2
+
+
+@pytest.fixture
+def founder(tmp_path):
+    (tmp_path / "founder").mkdir()
+    made = Credentials(tmp_path / "founder")
+    made.found()
+    return made
+
+
+async def test_a_signed_record_is_remembered_with_its_certificate(store, table, founder):
+    notary = founder.signing()
+    signed = notary.record(Record(founder.peer_id, "f", ("wss://f:1",), 3, True, -1))
+    table.merge(signed, 0.0)
+    await MemberKeeper(store).save(table, "n")
+    (found,) = [m.record for m in MemberKeeper(store).remembered() if m.record.chain]
+    assert found == signed
+    assert notary.knows(found)
+
+
+async def test_revocations_are_remembered_whoever_said_them(store, table, founder):
+    notary, keeper = founder.signing(), MemberKeeper(store)
+    own, heard = notary.revocation(A, "told here"), notary.revocation(B, "")
+    await keeper.remember_revocation(own)
+    assert MemberKeeper(store).revoked() == [own]
+    table.revoke(own, 0.0)
+    table.revoke(heard, 0.0)
+    await keeper.save(table, "n")
+    assert MemberKeeper(store).revoked() == [own, heard]
+    assert store.is_revoked(A)
+    assert store.is_revoked(B)
+
+
+async def test_a_revocation_is_written_once(store, table, founder):
+    notary, keeper, written = founder.signing(), MemberKeeper(store), []
+    await keeper.remember_revocation(notary.revocation(A, ""))
+    put = store.put_revocations
+    store.put_revocations = lambda rows: written.append(rows) or put(rows)
+    again = MemberKeeper(store)
+    for revocation in [*again.revoked(), notary.revocation(B, "")]:
+        table.revoke(revocation, 0.0)
+    await again.save(table, "n")
+    await again.save(table, "n")
+    assert [[peer for peer, _ in rows] for rows in written] == [[B]]
+
+
+async def test_a_revocation_that_a_full_disk_did_not_take_is_written_later(store, table, founder):
+    keeper, put = MemberKeeper(store), store.put_revocations
+
+    def full(rows):
+        raise StoreFull("no space left")
+
+    store.put_revocations = full
+    table.revoke(founder.signing().revocation(A, ""), 0.0)
+    await keeper.save(table, "n")
+    assert not store.is_revoked(A)
+    store.put_revocations = put
+    await keeper.save(table, "n")
+    assert store.is_revoked(A)
+    store.put_revocations = full
+    with pytest.raises(StoreFull):
+        await keeper.remember_revocation(founder.signing().revocation(B, ""))
+
+
+def test_a_revocation_that_cannot_be_read_is_left_out(store, founder):
+    good = founder.signing().revocation(A, "")
+    rows = [("x", b"\xc1"), ("y", CONTROL.encode(Heartbeat(1)))]
+    store.put_revocations([*rows, (A, CONTROL.encode(Revoked((good,))))])
+    assert MemberKeeper(store).revoked() == [good]
 
 
 def test_a_row_that_cannot_be_read_is_left_out(store):

@@ -12,6 +12,7 @@ from daemon.refusals import BAD_PATH, LEARNER_FAILED, NOT_TRAINING, STORE_FAILED
 from daemon.session import NotTraining
 from daemon.store import StoreFull
 from learner.job import Gossip, Job, Partition, Robust, Training
+from overlay.identity import spelled
 
 ME, A, B, C, GONE = ("m" * 52, "a" * 52, "ab" + "b" * 50, "c" * 52, "g" * 52)
 NAMES = {ME: "me", A: "ann", B: "bob", C: "ann"}
@@ -41,9 +42,9 @@ def api(session):
     return api_of(session, NAMES)
 
 
-def api_of(session, names):
+def api_of(session, names, gone=()):
     records = [SimpleNamespace(peer_id=peer, name=name) for peer, name in names.items()]
-    table = SimpleNamespace(records=lambda: records)
+    table = SimpleNamespace(records=lambda: records, is_live=lambda peer: peer not in gone)
     overlay = SimpleNamespace(my_id=ME, machine=SimpleNamespace(table=table))
     return TrustApi(SimpleNamespace(session=session, overlay=overlay))
 
@@ -86,6 +87,26 @@ async def test_who_is_named_like_the_beginning_of_anothers_id_is_not_mistaken_fo
         await api.block(word)
     assert caught.value.code == UNKNOWN_PEER
     assert session.asked == []
+
+
+async def test_who_has_gone_does_not_stand_in_the_way_of_who_is_here(session):
+    api = api_of(session, NAMES, gone=(A,))
+    assert await api.block("ann") == {"peer": C, "blocked": True}
+    assert await api.block("a") == {"peer": B, "blocked": True}
+    api = api_of(session, NAMES, gone=(A, C))
+    with pytest.raises(RpcError, match="2 known peers are called 'ann'"):
+        await api.block("ann")
+
+
+async def test_an_id_may_be_spelled_out_and_a_mistyped_one_is_refused(api, session):
+    assert await api.block(spelled(B)) == {"peer": B, "blocked": True}
+    assert await api.block(spelled(B).upper()) == {"peer": B, "blocked": True}
+    last = spelled(B)[-1]
+    mistyped = spelled(B)[:-1] + ("0" if last != "0" else "1")
+    with pytest.raises(RpcError, match="was mistyped: its check digits do not fit") as caught:
+        await api.block(mistyped)
+    assert (caught.value.code, caught.value.kind) == (UNKNOWN_PEER, "unknown_peer")
+    assert session.asked == [(B, True), (B, True)]
 
 
 async def test_an_id_wins_over_a_name(session):

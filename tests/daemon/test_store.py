@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from daemon.store import Store, StoreFailed, StoreFull
+from daemon.store import Invitation, Store, StoreFailed, StoreFull
 
 
 @pytest.fixture
@@ -58,6 +58,92 @@ def test_rounds_are_found_by_job_and_number_the_newest_of_them(store):
     assert (row["round"], row["loss"]) == (1, 9.0)
     assert row["at"] > 0
     assert store.rounds("3-z", since=0, limit=10) == []
+
+
+# Tickets and revocations.
+
+
+def test_a_ticket_is_remembered_by_its_hash(store):
+    ticket = Invitation("h1", "issuer", 3, 1000)
+    store.add_invitation(ticket)
+    assert store.invitation("h1") == ticket
+    assert store.invitation("h2") is None
+    with pytest.raises(StoreFailed):
+        store.add_invitation(ticket)
+
+
+def test_a_ticket_has_so_many_uses_and_a_peers_second_time_is_free(store):
+    store.add_invitation(Invitation("h1", "member", 2, 1000))
+    store.add_invitation(Invitation("h2", "member", 1, 1000))
+    assert [store.redeem("h1", peer) for peer in "aabbc"] == [True, True, True, True, False]
+    assert store.redeem("h1", "a")
+    assert store.redeem("h2", "c")
+    assert not store.redeem("h3", "a")
+
+
+def test_uses_are_counted_across_threads_and_restarts(tmp_path):
+    store, admitted = Store(tmp_path / "state.db"), []
+    store.add_invitation(Invitation("h", "member", 5, 1000))
+
+    def redeem(number):
+        if store.redeem("h", f"p{number}"):
+            admitted.append(number)
+
+    threads = [threading.Thread(target=redeem, args=(number,)) for number in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(admitted) == 5
+    store.close()
+    again = Store(tmp_path / "state.db")
+    assert not again.redeem("h", "late")
+    assert again.redeem("h", f"p{admitted[0]}")
+    again.close()
+
+
+def test_old_tickets_are_forgotten_with_their_uses(store):
+    store.add_invitation(Invitation("old", "member", 1, 99))
+    store.add_invitation(Invitation("new", "member", 1, 100))
+    assert store.redeem("old", "a")
+    assert store.redeem("new", "a")
+    store.forget_invitations(100)
+    assert store.invitation("old") is None
+    assert not store.redeem("new", "b")
+    store.add_invitation(Invitation("old", "member", 1, 500))
+    assert store.redeem("old", "b")
+
+
+def test_revocations_are_remembered_in_the_order_in_which_they_came(store):
+    store.put_revocations([("b", b"first"), ("a", b"second")])
+    store.put_revocations([("c", b"third")])
+    assert store.revocations() == [b"first", b"second", b"third"]
+    assert [store.is_revoked(peer) for peer in "abcd"] == [True, True, True, False]
+
+
+def test_a_network_is_forgotten_whole_and_nothing_else(store):
+    store.put({"name": "me"})
+    store.add_round("1-x", 1, {"loss": 0.5})
+    store.put_members([("a", {"n": 1})], [])
+    store.add_invitation(Invitation("h", "member", 1, 1000))
+    store.redeem("h", "a")
+    store.put_revocations([("b", b"out")])
+    store.forget_network()
+    assert (store.members(), store.revocations(), store.invitation("h")) == ([], [], None)
+    assert store.get("name") == "me"
+    assert len(store.rounds("1-x", since=0, limit=10)) == 1
+
+
+def test_a_full_disk_admits_nobody(store, fill):
+    store.add_invitation(Invitation("h", "member", 10_000, 1000))
+    fill()
+
+    def redeem_all():
+        for number in range(2000):
+            store.redeem("h", f"{number:052}")
+
+    with pytest.raises(StoreFull):
+        redeem_all()
 
 
 def test_everything_survives_a_restart(tmp_path):

@@ -1020,9 +1020,9 @@ def test_who_floods_over_tcp_without_listening_is_cut_within_a_second(run, membe
             open_peer(member, 1, memory.Heard()) as two,
         ):
             await one.join(two.address)
-            stream = (await Tcp().connect(one.address)).stream
+            line = await Tcp().connect(one.address)
             async with open_client(
-                stream, host="x", path=wire.CONTROL_PATH, max_message_bytes=wire.MAX_DATA_BYTES
+                line.stream, host="x", path=wire.CONTROL_PATH, max_message_bytes=wire.MAX_DATA_BYTES
             ) as socket:
                 greeting = wire.Hello(
                     wire.PROTOCOL_VERSION, member("network").peer_id,

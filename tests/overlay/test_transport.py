@@ -256,6 +256,7 @@ def test_a_single_failure_comes_out_of_the_nursery_as_itself(run):
     ("address", "host", "port"),
     [
         ("ws://peer:7", "peer", 7),
+        ("wss://peer:7", "peer", 7),
         ("peer:7", "peer", 7),
         ("ws://10.0.0.1:65535/", "10.0.0.1", 65535),
         ("ws://[::1]:7000", "::1", 7000),
@@ -268,11 +269,11 @@ def test_addresses(address, host, port):
 
 @pytest.mark.parametrize(
     "address",
-    ["", "peer", "peer:", "ws://peer", "wss://peer:7", "http://peer:7", "ws://peer:7/x", ":7",
-     "peer:70000", "peer:-1", "peer:x", "ws://"],
+    ["", "peer", "peer:", "ws://peer", "wss://peer", "http://peer:7", "https://peer:7",
+     "ws://peer:7/x", ":7", "peer:70000", "peer:-1", "peer:x", "ws://"],
 )  # fmt: skip
 def test_what_is_no_address_says_what_would_be(address):
-    with pytest.raises(ValueError, match="write ws://host:port"):
+    with pytest.raises(ValueError, match="write wss://host:port"):
         split_address(address)
 
 
@@ -292,7 +293,7 @@ def test_tcp_listens_on_a_port_of_its_choice_and_refuses_where_nobody_does(run):
             address = await nursery.start(network.listen, "127.0.0.1:0", echo)
             host, port = split_address(address)
             assert (host, port > 0) == ("127.0.0.1", True)
-            async with client(await network.connect(address)) as socket:
+            async with client((await network.connect(address)).stream) as socket:
                 await socket.send(b"hello")
                 assert await socket.receive() == b"hello"
             nursery.cancel_scope.cancel()

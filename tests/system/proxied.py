@@ -30,10 +30,10 @@ class ProxiedSwarm:
         return list(self.swarm.peers.values())
 
     def found(self, *flags: str) -> None:
-        """Start a daemon behind each proxy; all join through the first one's."""
+        """Start a daemon behind each proxy; all join through the first one's, as its
+        ticket says."""
         first, *others = self.proxies
-        self._start(first, *flags)
-        join = ("--join", self.proxies[first].address)
+        join = ("--join", self._start(first, *flags).ticket)
         self.swarm.start_all(
             [lambda name=name: self._start(name, *flags, *join) for name in others]
         )

@@ -160,7 +160,7 @@ class TcpProxy:
     @property
     def address(self) -> str:
         """What a peer behind this proxy advertises."""
-        return f"ws://{HOST}:{self.port}"
+        return f"wss://{HOST}:{self.port}"
 
     @property
     def connections(self) -> int:

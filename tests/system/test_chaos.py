@@ -100,7 +100,7 @@ def test_a_killed_founder_and_a_killed_half_are_known_dead_and_the_rest_is_one_n
     swarm.kill([founder])
     wait_for_deaths([founder], others)
     wait_for_whole(others)
-    newcomer = swarm.start("late", "--join", rng.choice(others).address)
+    newcomer = swarm.start("late", "--join", swarm["p1"].ticket)
     everybody = [*others, newcomer]
     wait_for_whole(everybody)
     assert newcomer.call("node.info")["network"] == founder.facts["network"]
@@ -327,9 +327,7 @@ def split_and_join(swarm, network):
 
 
 def start_on(swarm, host, name, *flags):
-    return swarm.start(
-        name, "--listen", f"{host.address}:0", "--insecure", *flags, prefix=host.prefix
-    )
+    return swarm.start(name, "--listen", f"{host.address}:0", *flags, prefix=host.prefix)
 
 
 # Out of time.
@@ -340,7 +338,7 @@ def test_a_daemon_whose_clocks_jump_accuses_nobody_and_keeps_its_links(swarm):
     told = swarm.folder / "jump"
     wrapper = (sys.executable, str(Path(__file__).with_name("jumping_clock.py")), str(told))
     starts = [lambda name=f"p{n}": swarm.start(name, "--join", first.ticket) for n in (1, 2)]
-    starts += [lambda: swarm.start("jumper", "--join", first.address, prefix=wrapper)]
+    starts += [lambda: swarm.start("jumper", "--join", first.ticket, prefix=wrapper)]
     peers = [first, *swarm.start_all(starts)]
     wait_for_whole(peers)
     jumper = swarm["jumper"]

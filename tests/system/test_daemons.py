@@ -1,9 +1,11 @@
 """Daemons without learners, as real processes: joining, dying, leaving, coming back."""
 
+import contextlib
 import json
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import time
@@ -13,6 +15,7 @@ import pytest
 
 from cli.client import ControlError
 from cli.local_peers import PeerFailed, local_peer, wait_until
+from overlay.transport import split_address
 
 
 def states(peer):
@@ -60,7 +63,7 @@ def test_a_silent_daemon_is_found_and_comes_back_by_refutation(four):
 def test_a_restarted_daemon_is_itself_again_and_finds_its_network_without_being_told(network):
     first = network.start("a", "--no-learner")
     network.start("b", "--no-learner")
-    with local_peer("c", network.folder / "c", ["--no-learner", "--join", first.address]) as third:
+    with local_peer("c", network.folder / "c", ["--no-learner", "--join", first.ticket]) as third:
         wait_until(lambda: mesh([*network.peers, third]), 10, "a full mesh")
         wait_until(lambda: len(states(third)) == 3, 5, "three members")
         time_to_save(third, 3)
@@ -100,14 +103,29 @@ def test_two_daemons_never_share_a_data_directory(network):
 def test_a_lone_founder_may_join_another_network_and_a_member_may_not(network):
     first = network.start("a", "--no-learner")
     second = network.start("b", "--no-learner", alone=True)
-    joined = second.call("overlay.join", address=first.address)
-    assert joined["network"] == first.facts["network"]
-    wait_until(lambda: mesh([first, second]), 5, "a and b are linked")
+    with pytest.raises(ControlError, match="certificate is not of this network"):
+        second.call("overlay.join", address=first.address)
+    pid = second.call("node.info")["pid"]
+    joined = second.call("overlay.join", address=first.ticket)
+    assert joined == {"peer": None, "network": first.facts["network"], "restarting": True}
+    wait_until(lambda: linked_by(first, second), 10, "a and b are linked")
+    info = second.call("node.info")
+    assert (info["network"], info["role"]) == (first.facts["network"], "member")
+    assert (info["pid"], info["peer"]) == (pid, second.peer_id)
     third = network.start("c", "--no-learner", alone=True)
     fourth = network.start("d", "--no-learner", alone=True)
-    fourth.call("overlay.join", address=third.address)
+    fourth.call("overlay.join", address=third.ticket)
+    wait_until(lambda: linked_by(third, fourth), 10, "c and d are linked")
     with pytest.raises(ControlError, match="belongs to network"):
-        fourth.call("overlay.join", address=first.address)
+        fourth.call("overlay.join", address=first.ticket)
+    # A ticket of the network that it is in already is an address.
+    assert fourth.call("overlay.join", address=third.ticket)["peer"] == third.peer_id
+
+
+def linked_by(first, second):
+    """Whether two daemons are linked; the second one may be restarting its links."""
+    status = second.ask("node.status")
+    return status is not None and status["neighbours"] == [first.peer_id] and mesh([first, second])
 
 
 def test_a_join_that_nobody_answers_says_so(network):
@@ -116,34 +134,65 @@ def test_a_join_that_nobody_answers_says_so(network):
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
     with pytest.raises(ControlError, match=r"refused.*is a gossipd running there"):
-        peer.call("overlay.join", address=f"ws://127.0.0.1:{port}")
-    with pytest.raises(ControlError, match="write ws://host:port"):
+        peer.call("overlay.join", address=f"wss://127.0.0.1:{port}")
+    with pytest.raises(ControlError, match="write wss://host:port"):
         peer.call("overlay.join", address="somewhere")
 
 
+UPGRADE = (
+    b"GET /control HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    b"Sec-WebSocket-Protocol: gossipd.1\r\n\r\n"
+)
+NOISE = [
+    os.urandom(4096),
+    b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
+    # …and, unasked, the header of a binary frame that claims one gigabyte.
+    UPGRADE + b"\x82\xff" + (1 << 30).to_bytes(8) + b"mask" + bytes(200_000),
+]
+
+
 def test_noise_on_the_peer_port_costs_the_noisy_connection_only(four):
+    """Before TLS, and inside it from somebody who shows no certificate."""
     first = four[0]
-    host, port = first.address.removeprefix("ws://").split(":")
-    noise = [
-        os.urandom(4096),
-        b"GET / HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET /control HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-        # …and, unasked, the header of a binary frame that claims one gigabyte.
-        b"Sec-WebSocket-Protocol: gossipd.1\r\n\r\n\x82\xff" + (1 << 30).to_bytes(8) + b"mask",
-    ]
     before = first.call("node.status")["rss_bytes"]
-    for data in noise:
-        with socket.create_connection((host, int(port)), timeout=10) as sock:
-            sock.sendall(data + bytes(200_000) if data.startswith(b"GET /control") else data)
-            sock.settimeout(10)
-            try:
-                while sock.recv(65536):
-                    pass
-            except ConnectionResetError:
-                pass
+    for data in NOISE:
+        answer_to(first, data)
+        answer_to(first, data, tls=nobody())
     assert mesh(four)
     assert first.call("node.status")["rss_bytes"] - before < 20_000_000
+
+
+def test_who_shows_no_certificate_is_told_of_no_link(four):
+    first = four[0]
+    for path in (b"/control", b"/data", b"/"):
+        answer = answer_to(first, UPGRADE.replace(b"/control", path), tls=nobody())
+        assert answer.startswith(b"HTTP/1.1 404")
+    assert b"101" in answer_to(first, UPGRADE.replace(b"/control", b"/enrol"), tls=nobody(), most=1)
+    assert mesh(four)
+
+
+def nobody():
+    """TLS without a certificate, that takes any server."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def answer_to(peer, data, *, tls=None, most=1000):
+    """What a daemon's peer port says to some bytes until it closes, in at most so many pieces."""
+    said = b""
+    plain = socket.create_connection(split_address(peer.address), timeout=10)
+    with (
+        tls.wrap_socket(plain) if tls else plain as sock,
+        contextlib.suppress(ConnectionResetError, BrokenPipeError, ssl.SSLError),
+    ):
+        sock.sendall(data)
+        while most > 0 and (piece := sock.recv(65536)):
+            said += piece
+            most -= 1
+    return said
 
 
 def test_a_tracker_runs_where_torch_is_not_installed(tmp_path):
@@ -160,7 +209,7 @@ def test_a_tracker_runs_where_torch_is_not_installed(tmp_path):
     )
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     try:
-        assert json.loads(process.stdout.readline())["listen"].startswith("ws://127.0.0.1:")
+        assert json.loads(process.stdout.readline())["listen"].startswith("wss://127.0.0.1:")
         process.terminate()
         assert process.wait(5) == 0
     finally:
@@ -190,7 +239,7 @@ def test_daemons_that_were_all_told_to_join_each_other_found_one_network(tmp_pat
                 local_peer(
                     f"p{number}",
                     folder / str(number),
-                    ["--no-learner", "--listen", f"127.0.0.1:{port}", *join],
+                    ["--no-learner", "--insecure", "--listen", f"127.0.0.1:{port}", *join],
                 )
             )
             for number, port in enumerate(ports)
@@ -199,3 +248,8 @@ def test_daemons_that_were_all_told_to_join_each_other_found_one_network(tmp_pat
         networks = {peer.call("node.status")["network"] for peer in peers}
         assert len(networks) == 1
         assert "" not in networks
+        for peer in peers:
+            assert "links are PLAIN: neither encrypted nor authenticated" in peer.log
+            assert not peer.call("node.status")["encrypted"]
+            with pytest.raises(ControlError, match="plain links"):
+                peer.call("network.invite")

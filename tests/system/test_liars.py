@@ -80,7 +80,6 @@ def test_four_daemons_learn_in_spite_of_a_fifth_that_lies(network):
                 LIE,
                 "--listen",
                 "0.0.0.0:0",
-                "--insecure",
                 "--advertise",
                 "ws://192.0.2.7:1",
             ],
