@@ -27,7 +27,7 @@ def table(record):
 
 async def test_the_others_are_remembered_as_they_were(store, table):
     await MemberKeeper(store).save(table, "n")
-    assert MemberKeeper(store).remembered() == [
+    assert MemberKeeper(store).remembered(None) == [
         Member(table.get(A), State.ALIVE),
         Member(table.get(B), State.ALIVE),
     ]
@@ -51,7 +51,7 @@ async def test_only_what_changed_is_written(store, table, record):
     table.forget(1e9)
     await keeper.save(table, "n")
     assert written.pop() == ([], [A])
-    assert MemberKeeper(store).remembered() == [Member(table.get(B), State.ALIVE)]
+    assert MemberKeeper(store).remembered(None) == [Member(table.get(B), State.ALIVE)]
 
 
 async def test_what_a_full_disk_did_not_take_is_written_later(store, table):
@@ -64,7 +64,7 @@ async def test_what_a_full_disk_did_not_take_is_written_later(store, table):
     await keeper.save(table, "n")
     store.put_members = put_members
     await keeper.save(table, "n")
-    assert len(MemberKeeper(store).remembered()) == 2
+    assert len(MemberKeeper(store).remembered(None)) == 2
 
 
 @pytest.fixture
@@ -80,7 +80,7 @@ async def test_a_signed_record_is_remembered_with_its_certificate(store, table, 
     signed = notary.record(Record(founder.peer_id, "f", ("wss://f:1",), 3, True, -1))
     table.merge(signed, 0.0)
     await MemberKeeper(store).save(table, "n")
-    (found,) = [m.record for m in MemberKeeper(store).remembered() if m.record.chain]
+    (found,) = [m.record for m in MemberKeeper(store).remembered(None) if m.record.chain]
     assert found == signed
     assert notary.knows(found)
 
@@ -138,4 +138,4 @@ def test_a_revocation_that_cannot_be_read_is_left_out(store, founder):
 
 def test_a_row_that_cannot_be_read_is_left_out(store):
     store.put_members([(A, {"state": "alive"}), (B, {"addresses": 3, "state": "x"})], [])
-    assert MemberKeeper(store).remembered() == []
+    assert MemberKeeper(store).remembered(None) == []

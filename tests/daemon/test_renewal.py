@@ -237,7 +237,7 @@ async def test_a_founder_changes_its_key_by_itself(certified, asked):
     assert peer.order == ["remembered", "told", "restarted"]
     (out,) = peer.revocations
     assert (out.peer_id, out.reason) == (before, "its owner changed the key")
-    assert peer.notary.may_revoke(out, None)
+    assert peer.notary.may_revoke(out)
     assert asked == []
 
 
