@@ -1,9 +1,11 @@
 """Who is in a network, with real daemons: tickets, roles, revocations, new keys, renewals."""
 
 import dataclasses
+import sqlite3
 import subprocess
 import sys
-from contextlib import ExitStack
+import time
+from contextlib import ExitStack, closing
 
 import pytest
 
@@ -101,7 +103,9 @@ def test_a_revoked_member_is_out_everywhere_and_stays_out(swarm):
     assert "REVOKED: lost laptop; it comes back with a new ticket" in ctl(out, "status")
     whole(founder, issuer)
 
-    swarm.kill([founder, issuer, out])
+    everybody = (founder, issuer, out)
+    wait_until(lambda: all(map(remembers_one, everybody)), KNOWN_S, "it is on their disks")
+    swarm.kill(everybody)
     founder, issuer, out = swarm.start_all(
         [lambda name=name: swarm.start(name) for name in ("p0", "p1", "p2")]
     )
@@ -120,6 +124,12 @@ def test_a_revoked_member_is_out_everywhere_and_stays_out(swarm):
     back = swarm.start("p2", "--join", founder.ticket)
     assert back.peer_id != out.peer_id
     whole(founder, issuer, back)
+
+
+def remembers_one(peer):
+    """Whether a revocation is on a daemon's disk."""
+    with closing(sqlite3.connect(peer.data_dir / "state.db")) as db:
+        return db.execute("SELECT count(*) FROM revocations").fetchone() == (1,)
 
 
 def test_a_certificate_renews_itself_and_the_links_stay_up(swarm):
