@@ -115,6 +115,7 @@ class OverlayApi:
         """Become a member with a ticket, or link to the member at `address` (wss://host:port)."""
         if is_ticket(address):
             return await self._join_by_ticket(address)
+        self._check_not_revoked()
         try:
             split_address(address)
         except ValueError as error:
@@ -129,6 +130,14 @@ class OverlayApi:
             message = f"no answer from {address} within {JOIN_TIMEOUT_S:.0f} s"
             raise RpcError(JOIN_FAILED, "join_failed", message, outcome="unreachable") from None
         return {"peer": peer, "network": self._node.overlay.machine.network_id}
+
+    def _check_not_revoked(self) -> None:
+        node = self._node
+        if node.is_revoked(node.overlay.my_id):
+            raise _not_joined(
+                "this peer was revoked: end it, and start it again with --join and a new ticket",
+                why="revoked",
+            )
 
     async def _join_by_ticket(self, text: str) -> dict[str, Any]:
         node = self._node

@@ -117,6 +117,49 @@ def test_json_may_stand_before_or_after_the_command(
         assert json.loads(out) == answers.results[method]
 
 
+TICKET = "gossipd-ticket-secret"
+
+
+def test_a_ticket_may_be_read_from_standard_input(ctl, answers, data_dir, environment):
+    """Where no list of processes shows it."""
+    answers.results["overlay.join"] = {"peer": None, "network": "n" * 52, "restarting": True}
+    environment.setattr(sys, "stdin", io.StringIO(f"  {TICKET}\nand more\n"))
+    code, out, _ = ctl("--data-dir", data_dir, "join", "-")
+    assert (code, out) == (0, "a member of network nnnnnnnn; its links come up now\n")
+    assert answers.calls == [("overlay.join", {"address": TICKET})]
+
+
+def test_an_invitation_is_the_ticket_alone_so_that_it_can_be_piped(ctl, answers, data_dir):
+    assert ctl("--data-dir", data_dir, "invite") == (0, "gossipd-ticket-abc\n", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("90", 90), ("90s", 90), ("30m", 1800), ("1h", 3600), ("7d", 604_800), ("0.5h", 1800)],
+)
+def test_a_tickets_life_is_said_in_the_units_of_people(ctl, answers, data_dir, text, seconds):
+    ctl("--data-dir", data_dir, "invite", "--ttl", text)
+    ((_, params),) = answers.calls
+    assert params["ttl_s"] == seconds
+
+
+@pytest.mark.parametrize("line", ["--ttl soon", "--ttl h", "--ttl 3w", "--role boss", "--uses x"])
+def test_what_no_ticket_can_have_is_a_mistake_of_usage(ctl, answers, data_dir, line):
+    code, _, err = ctl("--data-dir", data_dir, "invite", *line.split())
+    assert (code, answers.calls) == (2, [])
+    assert line.split()[1] in err
+
+
+def test_a_refused_ticket_is_not_quoted(ctl, answers, data_dir):
+    answers.errors["overlay.join"] = {
+        "code": -32020, "message": "the ticket is refused: it was used already",
+        "data": {"kind": "join_failed"},
+    }  # fmt: skip
+    code, out, err = ctl("--data-dir", data_dir, "join", TICKET)
+    assert (code, out) == (1, "")
+    assert err == "gossipctl: the ticket is refused: it was used already\n"
+
+
 def test_a_job_is_submitted_as_it_stands(ctl, answers, data_dir, tmp_path):
     file = tmp_path / "job.toml"
     file.write_text("seed = 3  # a comment\n")
