@@ -78,12 +78,28 @@ class Web:
         self.began = time.time()
         self._rss_mb = {peer.name: rss_mb(peer.process.pid) for peer in peers}
         self._numbers = itertools.count()
+        self._members = []
 
     def new_folder(self):
         return self.folder / f"mallory{next(self._numbers)}"
 
     async def member(self, **more):
-        return await enrolled(self.new_folder(), self.founder.ticket, **more)
+        return self.note(await enrolled(self.new_folder(), self.founder.ticket, **more))
+
+    def note(self, member):
+        """One more who will have to go."""
+        self._members.append(member)
+        return member
+
+    async def _bury(self):
+        """The attackers say goodbye, for the next test wants the graph to itself: through one that
+        is not refused yet."""
+        fates = [Fate(m.id, 100, State.LEFT, m.notary.goodbye(100)) for m in self._members]
+        last = await enrolled(self.new_folder(), self.founder.ticket)
+        fates.append(Fate(last.id, 100, State.LEFT, last.notary.goodbye(100)))
+        async with last.linked(self.founder.address) as link:
+            await link.say(News((), tuple(fates), ()))
+        await until(lambda: not standing(self.founder).keys() - self.ids, 5, "only we are left")
 
     def held(self, peer):
         """What a daemon believes of the honest ones."""
@@ -97,6 +113,7 @@ class Web:
         )
 
     def assert_unharmed(self, growth_mb=GROWTH_MB):
+        trio.run(self._bury)
         wait_until(self.is_well, HEALED_S, "the honest are alive to each other, and linked")
         assert_sound(self.peers)
         honest = {peer.name for peer in self.peers}
@@ -114,7 +131,7 @@ def daemons(tmp_path_factory):
 
 @pytest.fixture
 def web(daemons, tmp_path):
-    web = Web(list(daemons.peers.values()), tmp_path)
+    web = Web([daemons[f"p{number}"] for number in range(4)], tmp_path)
     yield web
     web.assert_unharmed()
 
@@ -157,7 +174,7 @@ async def test_an_expired_certificate_is_refused(web):
         with pytest.raises(Cut, match="expired"):
             async with late.linked(peer.address):
                 pass
-    in_time = certified_by(web.founder.data_dir, web.new_folder(), lifetime_s=60)
+    in_time = web.note(certified_by(web.founder.data_dir, web.new_folder(), lifetime_s=60))
     async with in_time.linked(web.founder.address):
         pass
 
@@ -285,7 +302,7 @@ def forgeries(mallory, victim):
     """(what it is, the message, what the daemon says), all about `victim` (a record)."""
     mine, notary = mallory.record(incarnation=9), mallory.notary
     newer = replace(victim, incarnation=victim.incarnation + 1)
-    vote = Vote(victim.peer_id, victim.incarnation, True, bytes(64))
+    vote = Vote(victim.peer_id, 1, True, bytes(64))
     out = Revocation(victim.peer_id, int(time.time()), "", (), bytes(64))
     yield "no signature", News((replace(mine, signature=b""),), (), ()), "not its own word"
     yield "wrong signature", News((replace(mine, signature=bytes(64)),), (), ()), "not its own word"
