@@ -12,8 +12,12 @@ Rules kept here:
 from __future__ import annotations
 
 import functools
+import hashlib
+import math
 import secrets
 import ssl
+import struct
+import zlib
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -21,6 +25,7 @@ from pathlib import Path
 import trio
 
 from daemon.credentials import Credentials
+from daemon.notes import NOTES, Announce, TrainState
 from overlay import tls
 from overlay.certificates import certify
 from overlay.enrolment import Enrolled, enrol
@@ -37,20 +42,29 @@ from overlay.transport import (
     split_address,
 )
 from overlay.wire import (
+    CHUNK_BYTES,
     CONTROL,
     CONTROL_PATH,
     DATA,
     DATA_PATH,
     PROTOCOL_VERSION,
     SUBPROTOCOL,
+    Accept,
+    Chunk,
     DataHello,
     DataWelcome,
+    Decline,
+    Finish,
     Heartbeat,
     Hello,
     News,
+    Note,
+    Offer,
     Refuse,
+    Revoked,
     SyncPage,
     SyncRequest,
+    Want,
     Welcome,
 )
 
@@ -312,9 +326,9 @@ class ControlLink:
                 self.digest = message.digest
             case News() | SyncPage():
                 self.records |= {r.peer_id: r for r in message.records}
-            case _ if hasattr(message, "revocations"):
+            case Revoked():
                 self.revoked += message.revocations
-            case _ if hasattr(message, "body"):
+            case Note():
                 self.notes.append(message.body)
 
     async def beat(self):
@@ -397,3 +411,81 @@ def frame(data, *, opcode=BINARY, claims=None):
     else:
         head = bytes([128 | 127]) + size.to_bytes(8)
     return bytes([128 | opcode]) + head + bytes(4) + data
+
+
+# Training, badly.
+
+
+class Saboteur:
+    """Takes part in a job as far as notes go, and answers every want with another kind of rubbish.
+
+    A round's kind is that of its number modulo the number of kinds.
+    """
+
+    KINDS = ("size", "layout", "wrong round", "not finite")
+
+    def __init__(self, link, data, victim):
+        self._link, self._data, self._victim = link, data, victim
+        self._request = 0
+        self._true = None  # what an honest offer says
+        self._wanted = {}
+        self.served = dict.fromkeys(self.KINDS, 0)
+
+    async def run(self):
+        """Go on until the links end."""
+        with suppress(Cut):
+            async with open_unwrapping_nursery() as nursery:
+                nursery.start_soon(self._speak)
+                nursery.start_soon(self._serve)
+
+    async def _speak(self):
+        while True:
+            while self._link.notes:
+                match note := NOTES.decode(self._link.notes.pop(0)):
+                    case TrainState():
+                        await self._note(note)
+                    case Announce():
+                        await self._note(replace(note, partners=(self._victim,)))
+                        if self._true is None:
+                            self._request += 1
+                            want = Want(self._request, note.run, "round", note.round)
+                            await self._data.send(DATA.encode(want))
+            await trio.sleep(0.005)
+
+    async def _note(self, note):
+        await self._link.say(Note(NOTES.encode(note)))
+
+    async def _serve(self):
+        while True:
+            match message := DATA.decode(await self._data.receive()):
+                case Offer():
+                    self._true = message
+                    await self._data.send(DATA.encode(Finish(message.request)))
+                case Want():
+                    await self._offer(message)
+                case Accept() if message.request in self._wanted:
+                    await self._chunk(message.request, self._wanted.pop(message.request))
+
+    async def _offer(self, want):
+        true = self._true
+        if true is None or want.version < 1:
+            await self._data.send(DATA.encode(Decline(want.request, "not now")))
+            return
+        kind = self.KINDS[want.version % len(self.KINDS)]
+        rubbish = struct.pack("<f", math.nan) * (true.size_bytes // 4)
+        changes = {
+            "size": {"size_bytes": 2**40 - 1},
+            "layout": {"layout": "another"},
+            "wrong round": {"version": want.version - 1},
+            "not finite": {"digest": hashlib.blake2b(rubbish, digest_size=16).digest()},
+        }[kind]
+        if kind == "not finite":
+            self._wanted[want.request] = rubbish
+        offer = replace(true, request=want.request, version=want.version)
+        await self._data.send(DATA.encode(replace(offer, **changes)))
+        self.served[kind] += 1
+
+    async def _chunk(self, request, data):
+        for offset in range(0, len(data), CHUNK_BYTES):
+            part = data[offset : offset + CHUNK_BYTES]
+            await self._data.send(DATA.encode(Chunk(request, offset, zlib.crc32(part), part)))

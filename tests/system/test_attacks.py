@@ -3,44 +3,47 @@ daemons serve, believe in each other, hold their links and little memory, and me
 
 import itertools
 import secrets
+import ssl
 import subprocess
 import sys
 import time
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 
-import msgpack
 import pytest
 import trio
 
 from benchmarks.processes import rss_mb
 from cli.local_peers import local_peer, wait_until
+from daemon.notes import NOTES, JobRequest
 from overlay import tls
-from overlay.enrolment import ENROL, Authority, Denied, Renew, enrol
 from overlay.certificates import request
+from overlay.enrolment import ENROL, Authority, Denied, Renew, enrol
 from overlay.keys import new_key
-from overlay.membership import MAX_HEARD_INCARNATION
+from overlay.membership import BUCKETS, MAX_HEARD_INCARNATION
 from overlay.notary import seal
 from overlay.records import Fate, State, Vote
 from overlay.revocation import Revocation
 from overlay.tickets import read_ticket, write_ticket
-from overlay.transport import Tcp, split_address
+from overlay.transport import Tcp
 from overlay.wire import (
+    CONTROL,
     CONTROL_PATH,
     DATA_PATH,
     ENROL_PATH,
-    DataHello,
     Evidence,
+    Heartbeat,
     News,
     Note,
     Revoked,
     SyncPage,
+    SyncRequest,
 )
 from tests.system.attacker import (
-    Attacker,
     Cut,
     Refused,
     Rejected,
+    Saboteur,
     certified_by,
     enrolled,
     frame,
@@ -91,7 +94,7 @@ class Web:
         self._members.append(member)
         return member
 
-    async def _bury(self):
+    async def bury(self):
         """The attackers say goodbye, for the next test wants the graph to itself: through one that
         is not refused yet."""
         fates = [Fate(m.id, 100, State.LEFT, m.notary.goodbye(100)) for m in self._members]
@@ -112,14 +115,15 @@ class Web:
             for peer in self.peers
         )
 
-    def assert_unharmed(self, growth_mb=GROWTH_MB):
-        trio.run(self._bury)
-        wait_until(self.is_well, HEALED_S, "the honest are alive to each other, and linked")
+    def assert_light(self):
+        for peer in self.peers:
+            assert rss_mb(peer.process.pid) - self._rss_mb[peer.name] < GROWTH_MB
+
+    def assert_sound(self):
         assert_sound(self.peers)
         honest = {peer.name for peer in self.peers}
         assert not declared_dead(self.peers, since=self.began) & honest
-        for peer in self.peers:
-            assert rss_mb(peer.process.pid) - self._rss_mb[peer.name] < growth_mb
+        self.assert_light()
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +137,9 @@ def daemons(tmp_path_factory):
 def web(daemons, tmp_path):
     web = Web([daemons[f"p{number}"] for number in range(4)], tmp_path)
     yield web
-    web.assert_unharmed()
+    trio.run(web.bury)
+    wait_until(web.is_well, HEALED_S, "the honest are alive to each other, and linked")
+    web.assert_sound()
 
 
 # Certificates.
@@ -486,12 +492,138 @@ async def test_a_lie_about_a_life_far_ahead_does_not_lock_a_member_out(web, daem
         assert incarnation(peer, victim) < before + 100
 
 
-# Floods.
+# Nonsense.
 
 
-async def flood(mallory, address, message, *, seconds, per_second=10_000):
-    """Pour messages on whatever link there is to be had; how many went out, and what was said."""
-    batch, told, sent = frame(message) * (per_second // 20), [], 0
+def nested(size_bytes):
+    """Lists within lists, one byte a level."""
+    return b"\x91" * (size_bytes - 1) + b"\x90"
+
+
+BOMBS = {
+    "nested lists of 1 MiB": frame(nested(2**20)),
+    "nested lists, as long as allowed": frame(nested(60_000)),
+    "wide lists": frame(b"\xdc\xff\xff" + b"\x90" * 60_000),
+    "lists that claim 2^32 items": frame(b"\xdd\xff\xff\xff\xff" * 1000),
+    "a map that claims 2^32 keys": frame(b"\xdf\xff\xff\xff\xff"),
+    "bytes that claim 4 GiB": frame(b"\x92\xa4note\xc6\xff\xff\xff\xff"),
+    "text that claims 4 GiB": frame(b"\x92\xdb\xff\xff\xff\xff"),
+    "a frame that claims 1 TB": frame(b"\x92" * 2**20, claims=2**40),
+    "a frame that claims 2^63": frame(b"\x92" * 2**20, claims=2**63 - 1),
+    "fragments without an end": (frame(b"", opcode=0) + frame(b"", opcode=9)) * 200_000,
+    "text": frame(b"hello", opcode=1),
+    "no frame at all": b"\xff" * 10_000,
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
+@on_trio()
+async def test_a_bomb_on_a_control_link_costs_that_link(web, bomb):
+    mallory = await web.member()
+    async with mallory.linked(web.founder.address) as link:
+        with suppress(Cut):
+            await link.line.pour(bomb)
+        await link.until_cut()
+    web.assert_light()
+
+
+@pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
+@on_trio()
+async def test_a_bomb_on_a_data_link_or_at_enrolment_costs_that_connection(web, bomb):
+    mallory = await web.member()
+    address = web.founder.address
+    async with (
+        mallory.linked(address) as link,
+        mallory.data_link(address, link.hello.link_id) as data,
+    ):
+        with suppress(Cut):
+            await data.pour(bomb)
+        await data.until_cut()
+    async with open_line(address, tls.stranger(None), ENROL_PATH) as line:
+        with suppress(Cut):
+            await line.pour(bomb)
+        await line.until_cut()
+    web.assert_light()
+
+
+@on_trio()
+async def test_greetings_out_of_turn_cost_the_connection(web):
+    mallory = await web.member()
+    address = web.founder.address
+    async with mallory.open(address) as line:
+        await line.say(Note(b"before the greeting"))
+        await line.until_cut()
+    async with mallory.open(address, DATA_PATH) as line:
+        await line.send(b"\x90")
+        await line.until_cut()
+    async with mallory.linked(address) as link:
+        await link.say(mallory.hello())
+        assert "greeted twice" in await link.until_cut()
+    mallory = await web.member()
+    async with mallory.linked(address) as link:
+        await link.say(Note(b"no note of ours"))
+        assert "not a message" in await link.until_cut()
+
+
+# Floods, of connections and of messages.
+
+
+async def dribble(stream, data):
+    """A byte now and then."""
+    with suppress(trio.BrokenResourceError):
+        for byte in data:
+            await stream.send_all(bytes([byte]))
+            await trio.sleep(0.5)
+        await trio.sleep_forever()
+
+
+@on_trio(40)
+async def test_while_200_connections_stall_an_honest_peer_joins(web, tmp_path_factory):
+    address = web.founder.address
+    hello = ssl_hello()
+    folder = tmp_path_factory.mktemp("late")
+    flags = ["--no-learner", "--profile", "local", "--join", web.founder.ticket]
+
+    def join():
+        began = time.monotonic()
+        with local_peer("late", folder, flags) as late:
+            wait_until(lambda: late.peer_id in standing(web.founder), 10, "the honest peer is in")
+            took = time.monotonic() - began
+            late.call("overlay.leave")
+            return took
+
+    async with AsyncExitStack() as stack, trio.open_nursery() as nursery:
+        for _ in range(70):
+            stream = await stack.enter_async_context(open_tcp(address))
+            nursery.start_soon(dribble, stream, b"\x16")
+        for _ in range(70):
+            stream = await stack.enter_async_context(open_tcp(address))
+            nursery.start_soon(dribble, stream, hello)
+        for _ in range(60):
+            with suppress(Cut):
+                secure = await stack.enter_async_context(open_tls(address, tls.stranger(None)))
+                nursery.start_soon(dribble, secure, upgrade(ENROL_PATH))
+        took = await trio.to_thread.run_sync(join)
+        assert took < 5
+        nursery.cancel_scope.cancel()
+    web.assert_light()
+
+
+def ssl_hello():
+    """The first message of a TLS handshake."""
+    outgoing = ssl.MemoryBIO()
+    half = tls.stranger(None).wrap_bio(ssl.MemoryBIO(), outgoing)
+    with pytest.raises(ssl.SSLWantReadError):
+        half.do_handshake()
+    return outgoing.read()
+
+
+PER_SECOND = 10_000
+
+
+async def flood(mallory, address, message, told, *, seconds):
+    """Pour messages on whatever link there is to be had; what the daemon says goes to `told`."""
+    batch = frame(CONTROL.encode(message)) * (PER_SECOND // 20)
     with trio.move_on_after(seconds):
         while True:
             with suppress(Cut):
@@ -500,10 +632,134 @@ async def flood(mallory, address, message, *, seconds, per_second=10_000):
                         with suppress(Cut):
                             while not link.ended.is_set():
                                 await link.line.pour(batch)
-                                sent += per_second // 20
                                 await trio.sleep(0.05)
                         told.append(await link.until_cut())
                 except Refused as refused:
                     told.append(str(refused))
             await trio.sleep(0.05)
-    return sent, told
+
+
+def is_told_why(told, kind):
+    """Whether a flooder heard that it was one, and that it is refused for it, and nothing else."""
+    cuts = [words for words in told if words == f"more than {kind} a second"]
+    refusals = [words for words in told if words.startswith("busy: you broke a limit")]
+    return bool(cuts) and bool(refusals) and len(cuts) + len(refusals) >= len(told) - 1
+
+
+@on_trio(60)
+async def test_twenty_stay_alive_and_linked_while_a_member_floods_10000_messages_a_second(
+    tmp_path_factory, tmp_path
+):
+    with open_swarm(tmp_path_factory.mktemp("f")) as swarm:
+        peers = await trio.to_thread.run_sync(lambda: swarm.found(20))
+        web = Web(peers, tmp_path)
+        mallory = await web.member()
+        neighbours = {peer.name: links(peer) for peer in peers}
+        kinds = {
+            "50 Heartbeat": Heartbeat(1),
+            "20 SyncRequest": SyncRequest((1,) * BUCKETS),
+            "1000 Note": Note(NOTES.encode(JobRequest())),
+            "200 News": News((), (), ()),
+        }
+        told = {kind: [] for kind in kinds}
+        async with trio.open_nursery() as nursery:
+            for peer, (kind, message) in zip(peers, kinds.items(), strict=False):
+                nursery.start_soon(
+                    lambda *a: flood(*a, seconds=5), mallory, peer.address, message, told[kind]
+                )
+        for kind, words in told.items():
+            assert is_told_why(words, kind), (kind, words)
+        for peer in peers:
+            assert all(state == "alive" for state in web.held(peer).values())
+            assert len(links(peer) & neighbours[peer.name]) >= 3
+        await web.bury()
+        wait_until(lambda: is_whole(peers), HEALED_S, "the graph is whole")
+        web.assert_sound()
+
+
+# Training.
+
+JOB = """
+name = "sabotaged"
+seed = 3
+[model]
+name = "linear"
+[partition]
+parts = 4
+[optimizer]
+lr = 0.05
+[training]
+rounds = 100000
+local_steps = 40
+min_peers = 2
+"""
+
+
+@pytest.fixture(scope="module")
+def learners(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("t")
+    (folder / "job.toml").write_text(JOB)
+    flags = ["--profile", "local"]
+    job = ["--job", str(folder / "job.toml")]
+    with (
+        local_peer("l0", folder / "l0", [*flags, *job]) as first,
+        local_peer("l1", folder / "l1", [*flags, "--join", first.ticket]) as second,
+    ):
+        wait_until(lambda: round_of(first) > 2, 40, "training")
+        yield first, second
+
+
+def round_of(peer):
+    return peer.call("train.status")["round"]
+
+
+@pytest.fixture
+def training(learners, tmp_path):
+    web = Web(list(learners), tmp_path)
+    yield web
+    trio.run(web.bury)
+    wait_until(web.is_well, HEALED_S, "the honest are alive to each other, and linked")
+    web.assert_sound()
+
+
+@on_trio(40)
+async def test_rubbish_offered_as_a_round_is_refused_and_counted_and_rounds_go_on(training):
+    """Offers of 2^40 - 1 bytes, of another layout, of an old round, and NaN."""
+    victim, other = training.peers
+    mallory = await training.member(learner=True)
+
+    def refused():
+        return victim.call("train.status")["trust"]["refused"].get(mallory.id, {})
+
+    async with (
+        mallory.linked(victim.address) as link,
+        mallory.data_link(victim.address, link.hello.link_id) as data,
+        trio.open_nursery() as nursery,
+    ):
+        saboteur = Saboteur(link, data, victim.peer_id)
+        nursery.start_soon(saboteur.run)
+        await until(
+            lambda: set(refused()) == set(Saboteur.KINDS), 20, "every kind of rubbish is refused"
+        )
+        before = round_of(victim), round_of(other)
+        await until(
+            lambda: round_of(victim) > before[0] + 3 and round_of(other) > before[1] + 3,
+            10, "rounds go on",
+        )  # fmt: skip
+        assert not link.ended.is_set(), link.reason
+        assert set(refused()) == set(Saboteur.KINDS)
+        nursery.cancel_scope.cancel()
+    assert other.call("train.status")["trust"]["refused"] == {}
+    for peer in training.peers:
+        assert peer.call("train.status")["state"] == "training"
+
+
+@on_trio(40)
+async def test_rounds_go_on_while_a_member_floods(training):
+    victim, other = training.peers
+    mallory = await training.member()
+    before, told = (round_of(victim), round_of(other)), []
+    await flood(mallory, victim.address, Heartbeat(1), told, seconds=3)
+    assert is_told_why(told, "50 Heartbeat")
+    assert round_of(victim) > before[0] + 3
+    assert round_of(other) > before[1] + 3
