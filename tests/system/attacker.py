@@ -108,7 +108,7 @@ def on_trio(limit_s=30.0):
 async def until(condition, limit_s, what):
     """Wait for a condition that is told without waiting. Raises TimeoutError that names `what`."""
     with trio.move_on_after(limit_s):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - a daemon's, which sets no event here
             await trio.sleep(0.05)
         return
     raise TimeoutError(f"not within {limit_s:g} s: {what}")
@@ -191,7 +191,6 @@ class Attacker:
 
 async def enrolled(folder: Path, ticket: str, **more) -> Attacker:
     """A member like any other, made with a ticket. Raises Denied."""
-    folder.mkdir(parents=True)
     credentials = Credentials(folder)
     credentials.take(await enrol(Tcp(), read_ticket(ticket), credentials.key))
     return Attacker(credentials, **more)
@@ -199,7 +198,6 @@ async def enrolled(folder: Path, ticket: str, **more) -> Attacker:
 
 def of_another_network(folder: Path) -> Attacker:
     """The founder of a network of its own."""
-    folder.mkdir(parents=True)
     credentials = Credentials(folder)
     credentials.found()
     return Attacker(credentials)
@@ -207,7 +205,6 @@ def of_another_network(folder: Path) -> Attacker:
 
 def certified_by(founder: Path, folder: Path, *, lifetime_s: float) -> Attacker:
     """A member whose certificate the authority in the founder's data directory made."""
-    folder.mkdir(parents=True)
     theirs, mine = Credentials(founder), Credentials(folder)
     chain = certify(
         mine.key.public_key(),
@@ -275,6 +272,18 @@ class Line:
             except Cut as cut:
                 return str(cut)
 
+    async def pour_until_cut(self, data):
+        """Raw bytes, while the daemon is heard out; the reason that it gave."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._pour_quietly, data)
+            reason = await self.until_cut()
+            nursery.cancel_scope.cancel()
+        return reason
+
+    async def _pour_quietly(self, data):
+        with suppress(Cut):
+            await self.pour(data)
+
     async def _frame(self):
         first, second = await self._take(2)
         size = second & 127
@@ -341,9 +350,7 @@ class ControlLink:
     async def learn(self, *peers):
         """The records of these peers, as the daemon holds them."""
         await self.say(SyncRequest((0,) * BUCKETS))
-        with trio.fail_after(5):
-            while not self.records.keys() >= set(peers):
-                await trio.sleep(0.01)
+        await until(lambda: self.records.keys() >= set(peers), 5, "the records came")
         return [self.records[peer] for peer in peers]
 
     async def until_cut(self, limit_s=5.0):
@@ -401,8 +408,9 @@ def upgrade(path, host="localhost"):
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
-def frame(data, *, opcode=BINARY, claims=None):
-    """A whole masked frame (the mask is zero); `claims` is the length that its header says."""
+def frame(data, *, opcode=BINARY, claims=None, last=True):
+    """A masked frame (the mask is zero); `claims` is the length that its header says, `last` tells
+    whether its message ends with it."""
     size = len(data) if claims is None else claims
     if size < 126:
         head = bytes([128 | size])
@@ -410,7 +418,7 @@ def frame(data, *, opcode=BINARY, claims=None):
         head = bytes([128 | 126]) + size.to_bytes(2)
     else:
         head = bytes([128 | 127]) + size.to_bytes(8)
-    return bytes([128 | opcode]) + head + bytes(4) + data
+    return bytes([128 * last | opcode]) + head + bytes(4) + data
 
 
 # Training, badly.
