@@ -41,8 +41,8 @@ from overlay.enrolment import (
 from overlay.identity import id_of_key
 from overlay.keys import key_id, public_bytes
 from overlay.membership import BUCKETS, Membership
-from overlay.notary import Forged, Signing, seal
-from overlay.records import Fate, Record, State, Vote
+from overlay.notary import Forged, Notary, Signing, seal
+from overlay.records import Fate, Record, State
 from overlay.revocation import Revocation
 from overlay.transport import ConnectionLost, Line, WebSocket
 from overlay.wire import (
@@ -166,6 +166,7 @@ class World:
             self.table.merge(person.record, 0.0)
         self.newcomer = self.people[-1]
         self._true = self._said()
+        self.judge: Notary = self.people[0].notary
 
     def _person(self, key: Ed25519PrivateKey, chain: Chain, number: int) -> _Person:
         notary = Signing(key, chain, self.authority)
@@ -235,7 +236,7 @@ class World:
         if isinstance(message, (Hello, Welcome, Refuse, Note)):
             return
         try:
-            result = believed(message, self.people[0].notary, self.table)
+            result = believed(message, self.judge, self.table)
         except Forged:
             return
         for word in _words_in(result):
@@ -273,7 +274,7 @@ def _words_in(message: object) -> set[Any]:
             for fate in message.fates:
                 words |= {(fate.peer_id, fate.state is State.LEFT, vote) for vote in fate.votes}
             if isinstance(message, News):
-                words |= {(e.subject, False, Vote(*e[2:3], e[1], *e[3:])) for e in message.evidence}
+                words |= {(e.subject, False, e.vote) for e in message.evidence}
         case Revoked():
             words |= set(message.revocations)
     return words
@@ -414,6 +415,10 @@ SCOPES: tuple[Any, ...] = (
     {
         "type": "http", "http_version": "1.0", "method": "GET", "path": "/metrics",
         "headers": AUTHORISED, "body": [],
+    },
+    {
+        "type": "websocket", "http_version": "1.1", "method": "GET", "path": "/rpc",
+        "headers": AUTHORISED, "body": ['{"jsonrpc": "2.0", "id": 1, "method": "total"}', "[]"],
     },
     {
         "type": "websocket", "http_version": "1.1", "method": "GET", "path": "/rpc",
