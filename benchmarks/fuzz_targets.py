@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 
 from daemon.access import Access, Tokens, access_over_tcp
 from daemon.events import EventLog
-from daemon.jsonrpc import Method, RpcError, answer
+from daemon.jsonrpc import Handler, Method, RpcError, answer
 from daemon.server import ControlApp
 from overlay.certificates import Certified, Chain, certify, found_authority, request
 from overlay.codec import Codec, WireError
@@ -360,15 +360,15 @@ async def _change() -> str:
     raise Broken("a reader changed something")
 
 
+HANDLERS: dict[str, Handler] = {
+    "subtract": _subtract,
+    "total": _total,
+    "greet": _greet,
+    "refuse": _refuse,
+    "change": _change,
+}
 METHODS: Mapping[str, Method] = {
-    name: Method(name, "", handler, name != "change")
-    for name, handler in {
-        "subtract": _subtract,
-        "total": _total,
-        "greet": _greet,
-        "refuse": _refuse,
-        "change": _change,
-    }.items()
+    name: Method(name, "", handler, name != "change") for name, handler in HANDLERS.items()
 }
 REQUESTS: tuple[Any, ...] = (
     {"jsonrpc": "2.0", "id": 1, "method": "subtract", "params": [42, 23]},
