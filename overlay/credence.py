@@ -5,7 +5,10 @@ Rules kept here:
 - a word that is no news is not checked, for it changes nothing: a flood brings everything several
   times, and a signature takes a tenth of a millisecond;
 - what is forged costs the sender its link (`Forged`), for honest peers check before they pass on;
-- what cannot be checked (an unknown observer's vote, an expired certificate) is left out.
+- what cannot be checked (an unknown observer's vote, an expired certificate) is left out;
+- so is a doubt about a life that the member did not begin: it rises above every doubt, and what is
+  said of a life far ahead would drive it out of all bounds. A record goes before what is said of it
+  on every link, so an honest word is never ahead.
 """
 
 from __future__ import annotations
@@ -87,6 +90,8 @@ def _fate(fate: Fate, notary: Notary, known: _Known) -> Fate | None:
         if not notary.has_left(record, fate):
             raise Forged(f"a goodbye that {short(fate.peer_id)} did not say")
         return fate
+    if record is None or fate.incarnation > record.incarnation:
+        return None
     votes = tuple(v for v in fate.votes if _counts(fate.peer_id, v, notary, known))
     return Fate(fate.peer_id, fate.incarnation, fate.state, votes)
 
@@ -98,8 +103,8 @@ def _evidence(
 
 
 def _counts(subject: str, vote: Vote, notary: Notary, known: _Known) -> bool:
-    observer = known.get(vote.observer)
-    if observer is None:
+    record, observer = known.get(subject), known.get(vote.observer)
+    if record is None or observer is None or vote.incarnation > record.incarnation:
         return False
     if not notary.vouches(subject, vote, observer):
         raise Forged(f"a testimony that {short(vote.observer)} did not give")

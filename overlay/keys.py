@@ -24,6 +24,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
 
 from overlay.identity import id_of_key
 
+# Longer words are checked anew each time: 8192 of these are 16 MB, and of the longest record that
+# there may be 100 MB. An honest record has a third of it.
+MAX_REMEMBERED_BYTES = 2048
+
 
 class KeyUnusable(Exception):
     """A key file that cannot be used; the message says what to do."""
@@ -54,7 +58,9 @@ def is_signed(
     public_key: bytes, signature: bytes, purpose: str, network: str, words: Sequence[object]
 ) -> bool:
     """Whether the holder of the key signed just this."""
-    return _is_valid(public_key, signature, _signed_bytes(purpose, network, words))
+    data = _signed_bytes(purpose, network, words)
+    check = _is_valid if len(data) <= MAX_REMEMBERED_BYTES else _is_valid.__wrapped__
+    return check(public_key, signature, data)
 
 
 def to_pem(key: Ed25519PrivateKey) -> bytes:

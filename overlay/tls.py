@@ -11,6 +11,7 @@ Rules kept here:
 from __future__ import annotations
 
 import ssl
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,9 @@ from overlay.transport import (
     Tcp,
     alert_of,
 )
+
+# Who is refused may take so long to hear why.
+ALERT_S = 1.0
 
 
 @dataclass(slots=True)
@@ -95,7 +99,11 @@ async def shake_hands(
         peer_id = read_chain((certificate,)).peer_id if certificate is not None else ""
         return Line(secure, peer_id, certificate or b"")
     except BaseException as error:
-        await trio.aclose_forcefully(stream)
+        try:
+            if server_side and alert_of(error):
+                await _send_alert(secure, stream)
+        finally:
+            await trio.aclose_forcefully(stream)
         match error:
             case trio.TooSlowError():
                 raise HandshakeFailed("no TLS handshake in time") from None
@@ -105,6 +113,17 @@ async def shake_hands(
                 raise HandshakeFailed(str(error)) from None
             case _:
                 raise
+
+
+async def _send_alert(secure: trio.SSLStream[trio.abc.Stream], stream: trio.abc.Stream) -> None:
+    """Let the other side hear what is wrong with it: trio keeps the alert that OpenSSL wrote, and
+    closing while bytes wait to be read would take it back on its way."""
+    with trio.move_on_after(ALERT_S), suppress(trio.BrokenResourceError):
+        await stream.send_all(secure._outgoing.read())
+        if isinstance(stream, trio.abc.HalfCloseableStream):
+            await stream.send_eof()
+        while await stream.receive_some():
+            pass
 
 
 def _context(protocol: int) -> ssl.SSLContext:
