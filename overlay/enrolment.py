@@ -154,6 +154,10 @@ async def serve_enrolment(socket: WebSocket, office: Office, line: Line) -> None
     await socket.send(ENROL.encode(Authority(office.authority)))
     try:
         answer = Granted(await _grant(ENROL.decode(await socket.receive()), office, line))
+    except ConnectionLost as error:
+        if error.orderly:  # it has seen which network this is
+            return
+        raise
     except Denied as error:
         await socket.send(ENROL.encode(Refused(error.kind, str(error)[:500])))
     else:
@@ -216,7 +220,8 @@ async def renew(network: Network, address: str, key: Ed25519PrivateKey, authorit
 
 
 async def _enrol_at(tcp: Tcp, address: str, ticket: Ticket, key: Ed25519PrivateKey) -> Enrolled:
-    async with _dial(tcp, address, tls.stranger(None)) as (_, authority):
+    async with _dial(tcp, address, tls.stranger(None)) as (socket, authority):
+        await socket.close("compared")
         try:
             network = id_of_key(authority_key(authority))
         except BadCertificate:
