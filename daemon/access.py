@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from overlay.transport import is_loopback
+from overlay.addresses import is_loopback
 
 # RFC 6454, and Fetch Metadata (https://www.w3.org/TR/fetch-metadata/); no page can leave the
 # second out or change it.

@@ -19,9 +19,9 @@ from daemon.paths import default_config_file, default_data_dir
 from learner.attacks.names import parse_attack
 from learner.job import DOWNLOAD, check_source, is_code_reference
 from learner.schema import Problem, SchemaError, parse, section, setting, suggestion
+from overlay.addresses import is_loopback, split_address
 from overlay.records import MAX_ADDRESSES
 from overlay.tickets import is_ticket, read_ticket
-from overlay.transport import is_loopback, split_address
 
 DEFAULT_PORT = 7400
 # sun_path of a Unix socket holds 108 bytes on Linux, 104 elsewhere, with the closing NUL.

@@ -34,13 +34,14 @@ from daemon.running import Node
 from daemon.server import ControlApp
 from daemon.store import Store, StoreFailed
 from learner.job import Job
+from overlay.addresses import split_address
 from overlay.driver import open_overlay
 from overlay.effects import Join
 from overlay.keys import KeyUnusable
 from overlay.profile import PROFILES
 from overlay.records import Record
 from overlay.tls import Tls
-from overlay.transport import Tcp, open_unwrapping_nursery, split_address
+from overlay.transport import Tcp, open_unwrapping_nursery
 
 log = logging.getLogger("gossipd")
 

@@ -14,6 +14,7 @@ from daemon.running import Node
 from daemon.store import StoreFailed
 from learner.job import Robust
 from learner.tolerance import advice, tolerated
+from overlay.addresses import split_address
 from overlay.certificates import read_chain
 from overlay.driver import JoinFailed
 from overlay.enrolment import Denied, Unreachable
@@ -21,7 +22,7 @@ from overlay.identity import short
 from overlay.neighbourhood import MEMBERSHIP_RINGS
 from overlay.records import Member, Record
 from overlay.tickets import is_ticket, read_ticket
-from overlay.transport import Tcp, split_address
+from overlay.transport import Tcp
 
 JOIN_TIMEOUT_S = 10.0
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from overlay.transport import is_loopback
+from overlay.addresses import is_loopback
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from typing import Any
 import trio
 
 from overlay.accepting import Doorway
+from overlay.addresses import host_of, split_address
 from overlay.effects import (
     CloseLink,
     Dial,
@@ -57,10 +58,8 @@ from overlay.transport import (
     HandshakeFailed,
     Network,
     WebSocket,
-    host_of,
     open_client,
     open_unwrapping_nursery,
-    split_address,
 )
 from overlay.wire import (
     CONTROL,

@@ -23,6 +23,7 @@ import trio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from overlay import tls
+from overlay.addresses import host_of
 from overlay.certificates import (
     MAX_CERTIFICATE_BYTES,
     BadCertificate,
@@ -47,7 +48,6 @@ from overlay.transport import (
     Network,
     Tcp,
     WebSocket,
-    host_of,
     open_client,
 )
 from overlay.wire import ENROL_PATH

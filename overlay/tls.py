@@ -17,15 +17,9 @@ from pathlib import Path
 
 import trio
 
+from overlay.alerts import alert_of
 from overlay.certificates import BadCertificate, read_chain
-from overlay.transport import (
-    HANDSHAKE_S,
-    HandshakeFailed,
-    Line,
-    StreamHandler,
-    Tcp,
-    alert_of,
-)
+from overlay.transport import HANDSHAKE_S, HandshakeFailed, Line, StreamHandler, Tcp
 
 # Who is refused may take so long to hear why.
 ALERT_S = 1.0

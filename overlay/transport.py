@@ -10,20 +10,19 @@ Rules kept here:
 
 from __future__ import annotations
 
-import ipaddress
 import socket
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
-from urllib.parse import urlsplit
 
 import h11
 import trio
 import trio_websocket
 import wsproto.utilities
 
+from overlay.addresses import is_loopback, split_address
+from overlay.alerts import alert_of
 from overlay.wire import SUBPROTOCOL
 
 # trio-websocket reads 4 KiB at a time by default, which is several times slower.
@@ -80,14 +79,6 @@ class Network(Protocol):
     ) -> None:
         """Serve `host:port`; the task's status is the address with the port chosen, as others dial
         it."""
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host's name or address is this machine's own."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 class Tcp:
@@ -366,49 +357,6 @@ def _watch_liveness(stream: trio.SocketStream) -> None:
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, UNACKNOWLEDGED_MS // 2000)
         stream.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 3)
-
-
-def split_address(address: str) -> tuple[str, int]:
-    """(host, port) of `ws://host:port` or `host:port`. Raises ValueError saying what is right."""
-    text = address if "://" in address else f"ws://{address}"
-    parts = urlsplit(text)
-    try:
-        port = parts.port
-    except ValueError:
-        port = None
-    known = parts.scheme in ("ws", "wss")
-    if not known or not parts.hostname or port is None or parts.path not in ("", "/"):
-        raise ValueError(f"{address!r} is no peer address; write wss://host:port")
-    return parts.hostname, port
-
-
-def host_of(address: str) -> str:
-    """The `host:port` of an address."""
-    return address.partition("://")[2] or address
-
-
-def alert_of(error: BaseException) -> str:
-    """Why TLS failed, in words, '' if it did not (RFC 8446, section 6: the alerts)."""
-    cause = error.__cause__
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        if cause.verify_code in _OUTDATED:
-            return "that peer's certificate has expired"
-        return f"that peer's certificate is not of this network ({cause.verify_message})"
-    if not isinstance(cause, ssl.SSLError) or not cause.reason:
-        return ""
-    reason = _ALERTS.get(cause.reason)
-    return reason or f"no TLS link: {cause.reason.lower().replace('_', ' ')}"
-
-
-# X509_V_ERR_CERT_NOT_YET_VALID and X509_V_ERR_CERT_HAS_EXPIRED of OpenSSL.
-_OUTDATED = (9, 10)
-_ALERTS = {
-    "TLSV1_ALERT_UNKNOWN_CA": "this peer's certificate is of another network than that peer's",
-    "SSLV3_ALERT_CERTIFICATE_EXPIRED": "this peer's certificate has expired: enrol with a ticket",
-    "SSLV3_ALERT_BAD_CERTIFICATE": "that peer refuses this peer's certificate",
-    "WRONG_VERSION_NUMBER": "that peer speaks no TLS: is it one of plain links (--insecure)?",
-    "HTTP_REQUEST": "that peer speaks no TLS: is it one of plain links (--insecure)?",
-}
 
 
 def _all_refused(error: OSError) -> bool:

@@ -29,12 +29,13 @@ from daemon.store import Store
 from learner.job import Data, Gossip, Job, Model, Optimizer, Partition, Training
 from learner.messages import Configure, Failed, RunLocal, Snapshot
 from learner.peer import Learner
+from overlay.addresses import split_address
 from overlay.driver import open_overlay
 from overlay.effects import Join
 from overlay.identity import new_id
 from overlay.profile import PROFILES
 from overlay.records import Record
-from overlay.transport import DialRefused, Line, split_address
+from overlay.transport import DialRefused, Line
 from tests.daemon.control_server import certificate, serving  # noqa: F401
 
 torch.set_num_threads(1)

@@ -6,8 +6,8 @@ import pytest
 from daemon import config as config_module
 from daemon.config import MAX_SOCKET_PATH, Config, load_config
 from learner.schema import SchemaError, commented_toml
+from overlay.addresses import is_loopback
 from overlay.tickets import Ticket, write_ticket
-from overlay.transport import is_loopback
 
 
 @pytest.fixture(autouse=True)

@@ -9,6 +9,7 @@ import trio
 import trio.testing
 
 from overlay import tls
+from overlay.addresses import split_address
 from overlay.driver import JoinFailed, open_overlay
 from overlay.identity import short
 from overlay.notary import Signing
@@ -16,7 +17,7 @@ from overlay.profile import PROFILES
 from overlay.records import Member, Record, State
 from overlay.tls import Tls, shake_hands, stranger
 from overlay.transfer import FetchFailed
-from overlay.transport import HANDSHAKE_S, HandshakeFailed, Tcp, open_client, split_address
+from overlay.transport import HANDSHAKE_S, HandshakeFailed, Tcp, open_client
 from overlay.wire import CONTROL_PATH, DATA_PATH, ENROL_PATH, MAX_CONTROL_BYTES
 from tests.overlay.authorities import Authority
 

@@ -4,6 +4,7 @@ import pytest
 import trio
 import trio.testing
 
+from overlay.addresses import split_address
 from overlay.transport import (
     HANDSHAKE_S,
     ConnectionLost,
@@ -13,7 +14,6 @@ from overlay.transport import (
     open_client,
     open_server,
     open_unwrapping_nursery,
-    split_address,
 )
 from overlay.wire import SUBPROTOCOL
 

@@ -27,6 +27,8 @@ import trio
 from daemon.credentials import Credentials
 from daemon.notes import NOTES, Announce, TrainState
 from overlay import tls
+from overlay.addresses import split_address
+from overlay.alerts import alert_of
 from overlay.certificates import certify
 from overlay.enrolment import Enrolled, enrol
 from overlay.keys import read_key, sign
@@ -34,13 +36,7 @@ from overlay.membership import BUCKETS
 from overlay.notary import RECORD
 from overlay.records import Record
 from overlay.tickets import read_ticket
-from overlay.transport import (
-    HandshakeFailed,
-    Tcp,
-    alert_of,
-    open_unwrapping_nursery,
-    split_address,
-)
+from overlay.transport import HandshakeFailed, Tcp, open_unwrapping_nursery
 from overlay.wire import (
     CHUNK_BYTES,
     CONTROL,

@@ -15,7 +15,7 @@ import pytest
 
 from cli.client import ControlError
 from cli.local_peers import PeerFailed, local_peer, wait_until
-from overlay.transport import split_address
+from overlay.addresses import split_address
 
 
 def states(peer):
