@@ -1101,7 +1101,7 @@ async def open_peer(member, number, heard, **changes):
         yield overlay
 
 
-def test_who_floods_over_tcp_without_listening_is_cut_within_a_second(run, member, memory):
+def test_who_floods_over_tcp_without_listening_is_cut(run, member, memory):
     async def main():
         heard = memory.Heard()
         async with (
@@ -1119,7 +1119,7 @@ def test_who_floods_over_tcp_without_listening_is_cut_within_a_second(run, membe
                 )  # fmt: skip
                 await say(socket, greeting)
                 assert isinstance(await hear(socket), wire.Welcome)
-                with trio.fail_after(5):
+                with trio.fail_after(15):
                     for number in itertools.count(1):
                         try:
                             await say(socket, wire.Note(bytes(100)))
