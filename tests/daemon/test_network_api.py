@@ -5,19 +5,27 @@ from types import SimpleNamespace
 import pytest
 
 from daemon import network_api
+from daemon.config import Config
 from daemon.credentials import Credentials
 from daemon.jsonrpc import RpcError
 from daemon.methods import build
 from daemon.network_api import NetworkApi
 from daemon.office import Office
-from daemon.refusals import NETWORK_REFUSED, STORE_FAILED, UNKNOWN_PEER
+from daemon.overlay_api import OverlayApi
+from daemon.refusals import (
+    BAD_ADDRESS,
+    JOIN_FAILED,
+    NETWORK_REFUSED,
+    STORE_FAILED,
+    UNKNOWN_PEER,
+)
 from daemon.renewal import NotRenewed
 from daemon.store import Store, StoreFull
-from overlay.enrolment import Enrolled
+from overlay.enrolment import Denied, Enrolled, Unreachable
 from overlay.identity import spelled
 from overlay.records import Record
 from overlay.revocation import MAX_REASON
-from overlay.tickets import read_ticket
+from overlay.tickets import SECRET_BYTES, Ticket, read_ticket, write_ticket
 
 ADDRESS = "wss://192.0.2.7:7400"
 
@@ -178,6 +186,111 @@ async def test_a_revocation_that_cannot_be_remembered_is_not_told(world):
     node.error = StoreFull("no space left for the database")
     await refused(NetworkApi(node).revoke("m1"), "disk_full", STORE_FAILED)
     assert node.told == []
+
+
+# Joining by the control API.
+
+
+class Joins(Exception):
+    """The overlay was asked to link to an address."""
+
+
+def joining(world, name, *, out=False, alone=False, plain=False):
+    """The overlay's methods at a node that may be revoked, or alone."""
+    node = world.node(name, plain=plain)
+    node.restarted = []
+
+    async def join(address):
+        raise Joins(address)
+
+    node.overlay.join = join
+    node.is_revoked = lambda peer: out
+    node.session = SimpleNamespace(may_adopt_network=lambda: alone)
+    node.config = Config()
+    node.restart = lambda: node.restarted.append(True)
+    return node, OverlayApi(node)
+
+
+@pytest.fixture
+def elsewhere(world):
+    """A ticket of another network, and `take_ticket`s errors."""
+    other = world._credentials("other")
+    other.found()
+    return write_ticket(Ticket(other.network, (ADDRESS,), bytes(SECRET_BYTES), 2**40))
+
+
+@pytest.fixture
+def taken(monkeypatch):
+    """The tickets that were redeemed; the error that is raised instead, if there is one."""
+    seen = SimpleNamespace(tickets=[], error=None)
+
+    async def take(ticket, store, credentials, tcp):
+        if seen.error is not None:
+            raise seen.error
+        seen.tickets.append(ticket)
+
+    monkeypatch.setattr("daemon.overlay_api.take_ticket", take)
+    return seen
+
+
+async def test_a_ticket_of_this_network_is_an_address(world, taken):
+    ticket = (await NetworkApi(world.node("f")).invite())["ticket"]
+    _, api = joining(world, "m")
+    with pytest.raises(Joins, match=ADDRESS):
+        await api.join(ticket)
+    assert taken.tickets == []
+
+
+async def test_who_is_alone_joins_another_network_in_the_same_process(world, elsewhere, taken):
+    node, api = joining(world, "f", alone=True)
+    network = read_ticket(elsewhere).network
+    assert await api.join(elsewhere) == {"peer": None, "network": network, "restarting": True}
+    assert (node.restarted, taken.tickets) == ([True], [read_ticket(elsewhere)])
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [({}, "this daemon belongs to network"), ({"plain": True}, "this daemon has plain links")],
+)
+async def test_who_has_company_or_plain_links_redeems_no_ticket(
+    world, elsewhere, taken, how, words
+):
+    node, api = joining(world, "m", **how)
+    assert words in await refused(api.join(elsewhere), "join_failed", JOIN_FAILED)
+    assert taken.tickets == node.restarted == []
+
+
+@pytest.mark.parametrize(
+    ("error", "words", "kind", "code"),
+    [
+        (Denied("used", "used already"), "ticket is refused: used already", "join_failed",
+         JOIN_FAILED),
+        (Unreachable("nobody answers"), "nobody answers", "join_failed", JOIN_FAILED),
+        (StoreFull("no space left"), "no space left", "disk_full", STORE_FAILED),
+    ],
+)  # fmt: skip
+async def test_a_ticket_that_does_not_help_says_why(
+    world, elsewhere, taken, error, words, kind, code
+):
+    node, api = joining(world, "f", alone=True)
+    taken.error = error
+    assert words in await refused(api.join(elsewhere), kind, code)
+    assert node.restarted == []
+
+
+async def test_a_damaged_ticket_is_not_quoted(world, elsewhere):
+    _, api = joining(world, "f", alone=True)
+    words = await refused(api.join(elsewhere[:-2]), "bad_address", BAD_ADDRESS)
+    assert "the ticket is damaged" in words
+    assert elsewhere[20:40] not in words
+
+
+async def test_a_revoked_peer_is_told_how_it_comes_back(world):
+    ticket = (await NetworkApi(world.node("f")).invite())["ticket"]
+    _, api = joining(world, "m", out=True)
+    for word in (ADDRESS, ticket):
+        words = await refused(api.join(word), "join_failed", JOIN_FAILED)
+        assert "this peer was revoked: end it, and start it again with --join" in words
 
 
 # Rotating.

@@ -182,7 +182,7 @@ async def test_what_was_not_renewed_is_said_and_tried_again(certified, wall, ask
 
 
 async def test_a_certificate_that_is_hardly_valid_is_not_renewed_all_the_time(tmp_path, clock):
-    credentials = Credentials(tmp_path, lifetime_s=0.5)
+    credentials = Credentials(tmp_path, lifetime_s=1e-6)
     credentials.found()
     peer = Peer(credentials)
     await keep_for(peer, 10)

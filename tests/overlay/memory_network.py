@@ -21,6 +21,7 @@ class Streams:
         self._cut = set()
         self.stalled = []  # hosts whose streams accept no bytes
         self.dials = 0
+        self.proven = {}  # host → the id that its lines prove; while empty, links are plain
 
     def of(self, host):
         """The network as `host` (`peer1:1`) sees it."""
@@ -40,8 +41,8 @@ class Streams:
             raise DialRefused(f"connection refused by {address}")
         ours, theirs = trio.testing.memory_stream_pair()
         handler, nursery = self._handlers[target]
-        nursery.start_soon(handler, Stallable(theirs, self, target))
-        return Stallable(ours, self, source)
+        nursery.start_soon(handler, Stallable(theirs, self, target, source))
+        return Stallable(ours, self, source, target)
 
     async def listen(self, address, handler, task_status):
         async with trio.open_nursery() as nursery:
@@ -56,8 +57,9 @@ class Streams:
 class Stallable(trio.abc.Stream):
     """A stream whose sender blocks while the test says that nothing gets through."""
 
-    def __init__(self, inner, streams, source):
+    def __init__(self, inner, streams, source, other):
         self._inner, self._streams, self._source = inner, streams, source
+        self.other = other
 
     async def send_all(self, data):
         if self._source in self._streams.stalled:
@@ -79,13 +81,15 @@ class Host:
     streams: Streams
     name: str
 
-    secured = False
+    @property
+    def secured(self):
+        return bool(self.streams.proven)
 
     async def connect(self, address):
-        return Line(await self.streams.connect(self.name, address))
+        return await self.welcome(await self.streams.connect(self.name, address))
 
     async def welcome(self, stream):
-        return Line(stream)
+        return Line(stream, self.streams.proven.get(stream.other, ""))
 
     async def listen(self, address, handler, task_status):
         await self.streams.listen(address, handler, task_status)
@@ -158,6 +162,10 @@ class Town:
         if seed is not None:
             await peer.overlay.join(self.peers[seed].overlay.address)
         return peer
+
+    def id_of(self, number):
+        """The id of the peer with this number."""
+        return self._member(number).peer_id
 
     async def grow(self, count, **changes):
         """`count` peers that joined through the first and are all linked."""
