@@ -4,6 +4,7 @@ directory.
     identity.pem    this peer's Ed25519 key and, in a network, its certificate chain (mode 0600)
     network.crt     the certificate of the network's authority
     authority.key   the authority's key: at the founder only (mode 0600)
+    identity.next   the next key and its certificate, while a key is being changed (mode 0600)
 
 Rules kept here:
 - each file appears whole or not at all, and a certificate that does not fit the network beside it
@@ -100,15 +101,29 @@ class Credentials:
         self.key, self.chain = new_key(), ()
         self._save_identity()
 
+    def prepare(self, key: Ed25519PrivateKey, chain: Chain) -> None:
+        """Write the next key and its certificate down, to be turned to when the old id is out."""
+        write_secret(self._folder / "identity.next", to_pem(key) + certificates_to_pem(*chain))
+
+    def turn_over(self) -> bool:
+        """Use the next key from now on; False if none was prepared. Raises KeyUnusable."""
+        prepared = self._folder / "identity.next"
+        key = read_key(prepared)
+        if key is None:
+            return False
+        self.renew(from_pem(prepared.read_bytes()), key=key)
+        prepared.unlink()
+        return True
+
     def renew(self, chain: Chain, *, key: Ed25519PrivateKey | None = None) -> None:
         """Use a newer certificate from now on, and the new key that it is for."""
         self.key = key or self.key
         self.chain = chain
         self._save_identity()
 
-    def renew_own(self, *, key: Ed25519PrivateKey | None = None) -> None:
+    def renew_own(self) -> None:
         """The founder certifies itself anew."""
-        self.renew(self.certify((key or self.key).public_key(), "founder"), key=key)
+        self.renew(self.certify(self.key.public_key(), "founder"))
 
     def certify(self, key: Ed25519PublicKey, role: Role) -> Chain:
         """A certificate for somebody else. Raises ValueError if this peer may not appoint them."""

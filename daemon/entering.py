@@ -22,7 +22,6 @@ from daemon.credentials import Credentials
 from daemon.store import Store
 from overlay.enrolment import Denied, Enrolled, Unreachable, enrol
 from overlay.identity import new_id, short
-from overlay.keys import new_key
 from overlay.tickets import Ticket, is_ticket, read_ticket
 from overlay.transport import Tcp
 
@@ -53,9 +52,8 @@ async def enter(config: Config, store: Store, credentials: Credentials, tcp: Tcp
     elif not credentials.chain:
         _found(config, store, credentials)
     elif _is_revoked(store, credentials):
-        if credentials.is_founder:  # killed while it changed its key: nobody else revokes it
-            credentials.renew_own(key=new_key())
-        elif not await _come_back(tickets, store, credentials, tcp):
+        # With a next key it was killed while it changed keys, and is not out.
+        if not credentials.turn_over() and not await _come_back(tickets, store, credentials, tcp):
             log.warning("this peer was revoked: it has no links; ask for a new ticket")
     elif credentials.is_founder:
         if time.time() >= credentials.certified.expires_at:
@@ -104,7 +102,8 @@ def _plain(config: Config, store: Store, credentials: Credentials) -> str:
 def _found(config: Config, store: Store, credentials: Credentials) -> None:
     if store.get("network"):
         raise CannotEnter(
-            f"this data directory was in a network of plain links: add --insecure, or {ANOTHER}"
+            "this data directory has no certificate of its network: if its links were plain, add"
+            f" --insecure; else ask for a ticket and add --join TICKET; or {ANOTHER}"
         )
     if config.overlay.join:
         raise CannotEnter(
@@ -118,10 +117,10 @@ def _found(config: Config, store: Store, credentials: Credentials) -> None:
 
 def _check_free(store: Store, credentials: Credentials) -> None:
     """A peer that is alone may leave its network for another."""
-    if credentials.chain and (store.members() or store.get("job")):
+    if store.members() or store.get("job"):
+        mine = short(credentials.network or store.get("network"))
         raise CannotEnter(
-            f"this data directory belongs to network {short(credentials.network)}, not to the"
-            f" ticket's: {ANOTHER}"
+            f"this data directory belongs to network {mine}, not to the ticket's: {ANOTHER}"
         )
 
 

@@ -72,15 +72,14 @@ async def rotate(node: Node) -> str:
     credentials, notary = node.credentials, node.notary
     assert notary is not None
     old_id, key = credentials.peer_id, new_key()
-    chain: Chain = ()
-    if not credentials.is_founder:
+    if credentials.is_founder:
+        chain = credentials.certify(key.public_key(), "founder")
+    else:
         chain = await _from_an_issuer(node, key)
+    credentials.prepare(key, chain)
     out = notary.revocation(old_id, "its owner changed the key")
     await node.keeper.remember_revocation(out)
-    if chain:
-        credentials.renew(chain, key=key)
-    else:
-        credentials.renew_own(key=key)
+    credentials.turn_over()
     node.overlay.revoke(out)
     node.restart()
     return credentials.peer_id

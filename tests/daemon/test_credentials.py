@@ -109,7 +109,9 @@ def test_a_renewed_certificate_and_a_new_key_are_kept(folder):
     assert made.chain != old
     assert Credentials(folder).chain == made.chain
     before, key = made.peer_id, new_key()
-    made.renew_own(key=key)
+    made.prepare(key, made.certify(key.public_key(), "founder"))
+    assert made.turn_over()
+    assert not made.turn_over()
     again = Credentials(folder)
     assert again.peer_id == made.peer_id != before
     assert again.network == made.network

@@ -14,6 +14,7 @@ from daemon.entering import PATIENCE_S, CannotEnter, enter, seeds, take_ticket
 from daemon.store import Store
 from overlay.enrolment import Denied, Enrolled, Unreachable
 from overlay.identity import is_id, short
+from overlay.keys import key_id, new_key
 from overlay.tickets import SECRET_BYTES, Ticket, write_ticket
 
 ADDRESS = "wss://192.0.2.7:7400"
@@ -234,16 +235,27 @@ async def test_a_revoked_peer_whose_ticket_does_not_help_stays_what_it_is(world,
     assert (world.credentials.peer_id, world.credentials.network) == (before, network)
 
 
-async def test_a_founder_that_was_killed_while_it_changed_its_key_changes_it_now(world):
-    """It revoked the old id and did not get to the new one; who holds the authority needs no
-    ticket."""
+async def test_a_peer_that_was_killed_while_it_changed_its_key_changes_it_now(world):
+    """It revoked the old id and did not get to the new one, which is prepared."""
     network = await world.enter()
-    before = world.credentials.peer_id
+    key = new_key()
+    world.credentials.prepare(key, world.credentials.certify(key.public_key(), "founder"))
     world.revoke_me()
     world.restart()
     assert await world.enter() == network
-    assert world.credentials.peer_id != before
+    assert world.credentials.peer_id == key_id(key)
     assert world.credentials.certified.role == "founder"
+    world.restart()
+    assert world.credentials.peer_id == key_id(key)
+
+
+async def test_a_key_that_was_prepared_is_not_used_before_the_old_id_is_out(world):
+    network = await world.enter()
+    before, key = world.credentials.peer_id, new_key()
+    world.credentials.prepare(key, world.credentials.certify(key.public_key(), "founder"))
+    world.restart()
+    assert await world.enter() == network
+    assert world.credentials.peer_id == before
 
 
 # Plain links.
@@ -260,7 +272,7 @@ async def test_a_plain_data_directory_stays_plain(world):
     world.store.put({"network": "n" * 52})
     assert await world.enter(insecure=True) == "n" * 52
     words = await world.refused()
-    assert re.search("was in a network of plain links: add --insecure, or use another", words)
+    assert re.search("if its links were plain, add --insecure; else ask for a ticket", words)
 
 
 async def test_a_member_does_not_become_plain(world):
