@@ -157,9 +157,9 @@ class Signing:
         return is_signed(key, vote.signature, TESTIMONY, self.network, words)
 
     def has_left(self, record: Record, fate: Fate) -> bool:
-        if len(fate.votes) != 1 or fate.state is not State.LEFT:
-            return False
         words = (fate.peer_id, fate.incarnation)
+        if fate.state is not State.LEFT or [v[:3] for v in fate.votes] != [(*words, True)]:
+            return False
         key = read_chain(record.chain).public_key
         return is_signed(key, fate.votes[0].signature, GOODBYE, self.network, words)
 
