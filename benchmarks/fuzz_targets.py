@@ -192,7 +192,12 @@ class World:
             News((renewed, self.newcomer.record), (dead, left, doubt), evidence),
             News((self.newcomer.record,), (), (self._testimony(one, three, hard=False),)),
             SyncPage((renewed, self.newcomer.record, two.record), (dead, left)),
-            Revoked((issuer.notary.revocation(two.record.peer_id, "a test"), self._by_authority())),
+            Revoked(
+                (
+                    issuer.notary.revocation(two.record.peer_id, "a test", two.record.chain),
+                    self._by_authority(),
+                )
+            ),
         ]
 
     def control_messages(self) -> list[Any]:

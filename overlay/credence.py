@@ -104,11 +104,11 @@ def _evidence(
 
 def _counts(subject: str, vote: Vote, notary: Notary, known: _Known) -> bool:
     record, observer = known.get(subject), known.get(vote.observer)
-    if record is None or observer is None or vote.incarnation > record.incarnation:
+    if observer is None:
         return False
     if not notary.vouches(subject, vote, observer):
         raise Forged(f"a testimony that {short(vote.observer)} did not give")
-    return True
+    return record is not None and vote.incarnation <= record.incarnation
 
 
 def _revocations(

@@ -106,16 +106,19 @@ class Detector:
         """Whether the author of a testimony, whose own link it came on, is an observer."""
         return evidence.observer in self._known.graph.observers(evidence.subject)
 
-    def weigh_old_word(self, fate: Fate, now: float) -> Fate:
+    def weigh_old_word(self, fate: Fate, now: float, *, proven: bool) -> Fate:
         """A fate as another's table holds it, to be believed: the death of somebody who is alive
         here may be the view from beyond a cut, so at first it makes a suspect, who hears of it and
         can refute; read again after the time for that, it counts (memberlist takes a remote table's
-        dead for suspects in the same way)."""
+        dead for suspects in the same way). One whose votes are not `proven` here (its observers may
+        have been others, beyond the cut) has the longest time, for it may be one liar's word."""
         peer = fate.peer_id
         if fate.state is not State.DEAD or not self._known.table.is_live(peer):
             return fate
         held, since = self._old_words.get(peer, (None, now))
-        if held == fate and now - since > self._profile.suspicion_shortest_s:
+        profile = self._profile
+        wait_s = profile.suspicion_shortest_s if proven else profile.suspicion_longest_s
+        if held == fate and now - since > wait_s:
             return fate
         if held != fate:
             self._old_words[peer] = (fate, now)

@@ -277,7 +277,10 @@ class OverlayMachine:
                 self._known.recall(record, fate, now)
         for record in page.records:
             self._known.learn(record, peer, now)
-        weighed = [self._detector.weigh_old_word(fate, now) for fate in page.fates]
+        proven = self._verdicts.is_proven
+        weighed = [
+            self._detector.weigh_old_word(fate, now, proven=proven(fate)) for fate in page.fates
+        ]
         self._believe(weighed, peer, now)
 
     def _on_revoked(self, peer: str, message: Revoked, now: float) -> None:

@@ -139,6 +139,8 @@ class Signing:
         return seal(unsigned, self._key, self.network, chain=self.chain)
 
     def knows(self, record: Record) -> bool:
+        if not record.addresses:  # nobody could find out whether it is there
+            raise Forged(f"the record of {short(record.peer_id)} names no address")
         try:
             owner = self.certified_now(record.chain)
         except BadCertificate as error:
@@ -177,5 +179,6 @@ def seal(
     revocation: Revocation, key: Ed25519PrivateKey, network: str, *, chain: Chain
 ) -> Revocation:
     """The same revocation, signed with the key of this chain's owner (empty: the authority)."""
-    signature = sign(key, revoking.PURPOSE, network, revocation.words)
-    return dataclasses.replace(revocation, chain=chain, signature=signature)
+    unsigned = dataclasses.replace(revocation, chain=chain)
+    signature = sign(key, revoking.PURPOSE, network, unsigned.words)
+    return dataclasses.replace(unsigned, signature=signature)

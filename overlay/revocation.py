@@ -50,7 +50,7 @@ class Revocation:
     @property
     def words(self) -> tuple[object, ...]:
         """What is signed."""
-        return (self.peer_id, self.at, self.reason)
+        return (self.peer_id, self.at, self.reason, list(self.chain), list(self.subject))
 
 
 PURPOSE = "revocation"

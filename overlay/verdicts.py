@@ -69,6 +69,11 @@ class Verdicts:
         weighed = [self._weigh(fate, now) for fate in whole]
         return [fate for fate in weighed if fate is not None]
 
+    def is_proven(self, fate: Fate) -> bool:
+        """Whether enough of those that the table designates now voted for a death."""
+        votes = [vote for vote in fate.votes if vote.incarnation >= fate.incarnation]
+        return self._is_shared(fate.peer_id, votes)
+
     def __bool__(self) -> bool:
         return bool(self._waiting)
 
@@ -84,7 +89,7 @@ class Verdicts:
     def _weigh(self, fate: Fate, now: float) -> Fate | None:
         """A death that waits: believed, a suspicion, or nothing yet."""
         peer, incarnation, _, votes = fate
-        if not self._is_shared(peer, [vote for vote in votes if vote.incarnation >= incarnation]):
+        if not self.is_proven(fate):
             return None
         hard = [vote for vote in votes if vote.hard and vote.incarnation >= incarnation]
         if self._is_shared(peer, hard) or now - self._suspected_at(peer) >= self._refutable_s:

@@ -1,3 +1,4 @@
+import functools
 import math
 
 import pytest
@@ -292,14 +293,14 @@ def test_half_a_network_that_dies_at_once_is_judged_by_the_other_half(watch):
 def test_a_death_in_an_old_table_makes_a_suspect_first_and_counts_when_read_again(watch):
     death = Fate(watch.subject, 1, State.DEAD)
     doubt = Fate(watch.subject, 1, State.SUSPECT)
-    weigh = watch.detector.weigh_old_word
+    weigh = functools.partial(watch.detector.weigh_old_word, proven=True)
     assert weigh(death, NOW) == doubt
     assert weigh(death, NOW + LAN.suspicion_shortest_s) == doubt
     assert weigh(death, NOW + LAN.suspicion_shortest_s + 0.1) == death
 
 
 def test_a_refutation_in_between_makes_the_old_word_a_new_one(watch, member):
-    weigh = watch.detector.weigh_old_word
+    weigh = functools.partial(watch.detector.weigh_old_word, proven=True)
     weigh(Fate(watch.subject, 1, State.DEAD), NOW)
     number = next(n for n in range(20) if member(n).peer_id == watch.subject)
     watch.known.learn(member(number, incarnation=2), "", NOW + 0.5)
@@ -309,7 +310,7 @@ def test_a_refutation_in_between_makes_the_old_word_a_new_one(watch, member):
 
 
 def test_other_old_words_are_taken_as_they_are(watch, id_of):
-    weigh = watch.detector.weigh_old_word
+    weigh = functools.partial(watch.detector.weigh_old_word, proven=True)
     for fate in (
         Fate(watch.subject, 1, State.LEFT),
         Fate(watch.subject, 1, State.SUSPECT),
