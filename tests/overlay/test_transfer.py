@@ -735,7 +735,7 @@ def test_a_transfer_that_is_given_up_in_the_middle_of_a_frame_leaves_the_link_us
     async def main():
         async with trio.open_nursery() as nursery:
             address = await nursery.start(Tcp().listen, "127.0.0.1:0", serve)
-            stream = await Tcp().connect(address)
+            stream = (await Tcp().connect(address)).stream
             stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
             async with open_client(
                 stream, host="h", path=DATA_PATH, max_message_bytes=MAX_DATA_BYTES
