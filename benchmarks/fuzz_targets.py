@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -25,7 +26,7 @@ from daemon.access import Access, Tokens, access_over_tcp
 from daemon.events import EventLog
 from daemon.jsonrpc import Handler, Method, RpcError, answer
 from daemon.server import ControlApp
-from overlay.certificates import Certified, Chain, certify, found_authority, request
+from overlay.certificates import Chain, certify, check_chain, found_authority, request
 from overlay.codec import Codec, WireError
 from overlay.credence import believed
 from overlay.enrolment import (
@@ -217,7 +218,8 @@ class World:
         """One of each kind."""
         signing_request = request(self.newcomer.key)
         return [
-            Authority(self.authority), Apply(bytes(16), signing_request), Renew(signing_request),
+            Authority(self.authority), Apply(bytes(16), signing_request),
+            Renew(self.people[2].record.chain, signing_request, None),
             Granted(self.newcomer.record.chain), Refused("used", "the ticket was used"),
         ]  # fmt: skip
 
@@ -317,7 +319,10 @@ class _FakeOffice:
             raise Denied("unknown", "the ticket is not known")
         return self._world.newcomer.record.chain
 
-    async def renew(self, member: Certified, key: Ed25519PublicKey) -> Chain:
+    async def renew(
+        self, chain: Chain, key: Ed25519PublicKey, revocation: Revocation | None
+    ) -> Chain:
+        member = check_chain(chain, self.authority, time.time())
         if member.peer_id != self._world.people[2].record.peer_id:
             raise Broken("renewed for somebody else")
         return self._world.people[2].record.chain

@@ -90,16 +90,13 @@ class Credentials:
         self._join(Enrolled(found_authority(self.authority_key), ()))
         self.renew_own()
 
-    def take(self, enrolled: Enrolled) -> None:
-        """Become a member of another network."""
-        (self._folder / "authority.key").unlink(missing_ok=True)
-        self.authority_key = None
+    def take(self, enrolled: Enrolled, *, key: Ed25519PrivateKey | None = None) -> None:
+        """Become a member of another network, or of this one under a new key."""
+        if self.authority_key is not None and key_id(self.authority_key) != enrolled.network:
+            (self._folder / "authority.key").unlink(missing_ok=True)
+            self.authority_key = None
+        self.key = key or self.key
         self._join(enrolled)
-
-    def take_new_key(self) -> None:
-        """Start over under a new id: the old one is out."""
-        self.key, self.chain = new_key(), ()
-        self._save_identity()
 
     def prepare(self, key: Ed25519PrivateKey, chain: Chain) -> None:
         """Write the next key and its certificate down, to be turned to when the old id is out."""
@@ -117,8 +114,10 @@ class Credentials:
 
     def renew(self, chain: Chain, *, key: Ed25519PrivateKey | None = None) -> None:
         """Use a newer certificate from now on, and the new key that it is for."""
-        self.key = key or self.key
-        self.chain = chain
+        key = key or self.key
+        if read_chain(chain).peer_id != key_id(key):
+            raise ValueError("a certificate of another key")
+        self.key, self.chain = key, chain
         self._save_identity()
 
     def renew_own(self) -> None:

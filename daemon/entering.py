@@ -16,12 +16,14 @@ import time
 from collections.abc import Iterable
 
 import trio
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from daemon.config import Config
 from daemon.credentials import Credentials
 from daemon.store import Store
 from overlay.enrolment import Denied, Enrolled, Unreachable, enrol
 from overlay.identity import new_id, short
+from overlay.keys import new_key
 from overlay.tickets import Ticket, is_ticket, read_ticket
 from overlay.transport import Tcp
 
@@ -47,7 +49,8 @@ async def enter(config: Config, store: Store, credentials: Credentials, tcp: Tcp
     if len(wanted) > 1:
         raise CannotEnter("the tickets are of different networks: join one of them")
     if wanted and wanted != {credentials.network}:
-        _check_free(store, credentials)
+        if wanted != {store.get("network")}:
+            _check_free(store, credentials)
         await _enrol(tickets[0], store, credentials, tcp)
     elif not credentials.chain:
         _found(config, store, credentials)
@@ -79,12 +82,20 @@ def seeds(words: Iterable[str], store: Store) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-async def take_ticket(ticket: Ticket, store: Store, credentials: Credentials, tcp: Tcp) -> None:
-    """Redeem a ticket and belong to its network. Raises Denied or Unreachable."""
-    enrolled: Enrolled = await enrol(tcp, ticket, credentials.key)
-    if enrolled.network != credentials.network:
+async def take_ticket(
+    ticket: Ticket,
+    store: Store,
+    credentials: Credentials,
+    tcp: Tcp,
+    *,
+    key: Ed25519PrivateKey | None = None,
+) -> None:
+    """Redeem a ticket and belong to its network, under a new `key` if one is given. Raises Denied
+    or Unreachable."""
+    enrolled: Enrolled = await enrol(tcp, ticket, key or credentials.key)
+    if enrolled.network != (credentials.network or store.get("network")):
         store.forget_network()
-    credentials.take(enrolled)
+    credentials.take(enrolled, key=key)
     store.put({"network": enrolled.network, "seeds": " ".join(ticket.addresses)})
     log.info("this peer is a member of network %s", short(enrolled.network))
 
@@ -132,14 +143,15 @@ async def _come_back(
     tickets: list[Ticket], store: Store, credentials: Credentials, tcp: Tcp
 ) -> bool:
     """A revoked peer with a new ticket starts over under a new key."""
+    if credentials.authority_key is not None:  # the founder needs nobody
+        key = new_key()
+        credentials.renew(credentials.certify(key.public_key(), "founder"), key=key)
+        return True
     if not tickets:
         return False
-    old_key, old_chain = credentials.key, credentials.chain
-    credentials.take_new_key()
     try:
-        await take_ticket(tickets[0], store, credentials, tcp)
+        await take_ticket(tickets[0], store, credentials, tcp, key=new_key())
     except (Denied, Unreachable) as error:
-        credentials.renew(old_chain, key=old_key)
         log.warning("this peer was revoked, and its ticket does not help: %s", error)
         return False
     return True

@@ -69,9 +69,13 @@ class NetworkApi:
             raise _refused("to put this peer itself out, end it: gossipctl leave")
         if not credentials.is_founder and read_chain(record.chain).role != "member":
             raise _refused("only the network's founder revokes issuers")
-        revocation = notary.revocation(out, reason, record.chain)
         if credentials.authority_key is not None:
-            revocation = seal(revocation, credentials.authority_key, notary.network, chain=())
+            unsigned = notary.revocation(out, reason)
+            revocation = seal(unsigned, credentials.authority_key, notary.network, chain=())
+        else:
+            revocation = notary.revocation(out, reason, record.chain)
+        if not notary.may_revoke(revocation):
+            raise _refused("this peer's certificate is not valid now: compare clocks")
         try:
             await node.keeper.remember_revocation(revocation)
         except StoreFailed as error:
@@ -87,7 +91,7 @@ class NetworkApi:
         old = node.overlay.my_id
         try:
             new = await rotate(node)
-        except NotRenewed as error:
+        except (NotRenewed, OSError) as error:
             raise _refused(f"nobody certifies the new key: {error}") from None
         except StoreFailed as error:
             raise _store_failed(error) from None

@@ -112,7 +112,7 @@ async def _open_parts(node: Node) -> AsyncIterator[None]:
                     network=node.transport,
                     profile=PROFILES[config.overlay.profile],
                     listener=node.session,
-                    may_adopt=node.session.may_adopt_network,
+                    may_adopt=lambda: node.notary is None and node.session.may_adopt_network(),
                     rng=random.Random(),
                     remembered=node.keeper.remembered(node.notary),
                     revoked=node.keeper.revoked(),
@@ -268,7 +268,7 @@ async def _enter(node: Node) -> str:
         return network_id
     node.transport = Tls(tcp, credentials.contexts())
     node.notary = credentials.signing()
-    node.office = Office(credentials, node.store, node.is_revoked, node.session.report)
+    node.office = Office(credentials, node.store, node, node.session.report)
     return network_id
 
 

@@ -13,15 +13,16 @@ import hashlib
 import secrets
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from daemon.credentials import Credentials
 from daemon.store import Invitation, Store
-from overlay.certificates import Certified, Chain, Role
+from overlay.certificates import Certified, Chain, Role, check_chain
 from overlay.enrolment import Denied
 from overlay.keys import key_id
+from overlay.revocation import Revocation
 from overlay.tickets import SECRET_BYTES, Ticket, write_ticket
 
 REMEMBERED_S = 7 * 86400.0
@@ -33,6 +34,19 @@ class InvitationRefused(Exception):
     """This peer makes no such ticket; the message says why."""
 
 
+class Roll(Protocol):
+    """Who is out of the network."""
+
+    def is_revoked(self, peer: str) -> bool:
+        """Whether a peer is out for good."""
+
+    def is_out(self, member: Certified) -> bool:
+        """Whether a member is out: revoked, or a stranger whose issuer was."""
+
+    async def give_up(self, revocation: Revocation) -> bool:
+        """Remember and tell that a member gives up its own id; False if it did not say so."""
+
+
 class Office:
     """One member's (`overlay.enrolment.Office`)."""
 
@@ -40,12 +54,12 @@ class Office:
         self,
         credentials: Credentials,
         store: Store,
-        is_revoked: Callable[[str], bool],
+        roll: Roll,
         report: Callable[[str, dict[str, Any]], None],
     ) -> None:
         self._credentials = credentials
         self._store = store
-        self._is_revoked = is_revoked
+        self._roll = roll
         self._report = report
 
     @property
@@ -69,7 +83,7 @@ class Office:
     async def admit(self, secret: bytes, key: Ed25519PublicKey) -> Chain:
         """A ticket's holder becomes a member. Raises Denied."""
         newcomer = key_id(key)
-        if self._is_revoked(newcomer):
+        if self._roll.is_revoked(newcomer):
             raise Denied("revoked", "this peer's key was revoked: start with a new data directory")
         if not self._credentials.may_enrol:
             raise Denied("role", "that member is no issuer (any more): ask for another ticket")
@@ -90,13 +104,22 @@ class Office:
         self._report("member.enrolled", {"peer": newcomer, "role": invitation.role})
         return chain
 
-    async def renew(self, member: Certified, key: Ed25519PublicKey) -> Chain:
-        """A member gets a new certificate, for this key. Raises Denied."""
-        if self._is_revoked(member.peer_id) or self._is_revoked(key_id(key)):
+    async def renew(
+        self, chain: Chain, key: Ed25519PublicKey, revocation: Revocation | None
+    ) -> Chain:
+        """A member, whose this chain is, gets a new certificate. For another key than the old one
+        it gives its own old id up, or it would be two. Raises Denied or BadCertificate."""
+        member = check_chain(chain, self.authority, time.time())
+        if self._roll.is_out(member) or self._roll.is_revoked(key_id(key)):
             raise Denied("revoked", "this peer was revoked")
         if not self._credentials.may_enrol:
             raise Denied("role", "that member is no issuer")
-        return self._certify(key, member.role)
+        made = self._certify(key, member.role)
+        if key_id(key) != member.peer_id:
+            is_own = revocation is not None and revocation.peer_id == member.peer_id
+            if revocation is None or not is_own or not await self._roll.give_up(revocation):
+                raise Denied("malformed", "a new key comes with the end of the old id")
+        return made
 
     def _certify(self, key: Ed25519PublicKey, role: Role) -> Chain:
         try:

@@ -20,10 +20,11 @@ from overlay import enrolment
 from overlay.certificates import BACKDATED, Certified, Chain, read_chain
 from overlay.enrolment import Denied, Unreachable
 from overlay.keys import new_key
+from overlay.revocation import Revocation
 
 log = logging.getLogger("gossipd")
 
-LOOK_S = 3600.0  # clocks are set, machines sleep: look at least so often
+LOOK_S = 60.0  # clocks are set, machines sleep, issuers are revoked: look at least so often
 RETRY_SHARE = 1 / 50  # of a certificate's life, between two tries
 LEAST_S = 1.0
 
@@ -42,58 +43,76 @@ async def keep_certificate(node: Node) -> None:
     """Renew this peer's certificate in time, for ever."""
     while True:
         certified = node.credentials.certified
-        left = due_at(certified) - time.time()
+        left = 0.0 if _has_lost_its_issuer(node) else due_at(certified) - time.time()
         if left > 0:
             await trio.sleep(min(left, LOOK_S))
             continue
         try:
             await renew(node)
-        except NotRenewed as error:
+        except (NotRenewed, OSError) as error:
             node.session.report("certificate.not_renewed", {"reason": str(error)})
         # Also when it was renewed: with clocks far apart the new one is due at once.
         await trio.sleep(max(LEAST_S, min(LOOK_S, _life(certified) * RETRY_SHARE)))
 
 
 async def renew(node: Node) -> None:
-    """Get a newer certificate for the same key. Raises NotRenewed."""
+    """Get a newer certificate for the same key. Raises NotRenewed or OSError."""
     credentials = node.credentials
-    if credentials.is_founder:
-        credentials.renew_own()
-    else:
-        credentials.renew(await _from_an_issuer(node, credentials.key))
-    node.use_certificate()
+    async with node.certificate_lock:
+        if node.wants_restart:
+            return
+        if credentials.is_founder:
+            credentials.renew_own()
+        else:
+            credentials.renew(await _from_an_issuer(node, credentials.key))
+        node.use_certificate()
     expires_at = credentials.certified.expires_at
     node.session.report("certificate.renewed", {"expires_at": expires_at})
 
 
 async def rotate(node: Node) -> str:
-    """Change this peer's key; its new id. The daemon starts over under it. Raises NotRenewed or
-    StoreFailed."""
+    """Change this peer's key; its new id. The daemon starts over under it. Raises NotRenewed,
+    OSError or StoreFailed."""
     credentials, notary = node.credentials, node.notary
     assert notary is not None
-    old_id, key = credentials.peer_id, new_key()
-    if credentials.is_founder:
-        chain = credentials.certify(key.public_key(), "founder")
-    else:
-        chain = await _from_an_issuer(node, key)
-    credentials.prepare(key, chain)
-    out = notary.revocation(old_id, "its owner changed the key")
-    await node.keeper.remember_revocation(out)
-    credentials.turn_over()
-    node.overlay.revoke(out)
-    node.restart()
+    async with node.certificate_lock:
+        key = new_key()
+        out = notary.revocation(credentials.peer_id, "its owner changed the key")
+        if credentials.is_founder:
+            chain = credentials.certify(key.public_key(), "founder")
+        else:
+            chain = await _from_an_issuer(node, key, out)
+        credentials.prepare(key, chain)
+        await node.keeper.remember_revocation(out)
+        credentials.turn_over()
+        node.overlay.revoke(out)
+        node.restart()
     return credentials.peer_id
 
 
-async def _from_an_issuer(node: Node, key: Ed25519PrivateKey) -> Chain:
+async def _from_an_issuer(
+    node: Node, key: Ed25519PrivateKey, revocation: Revocation | None = None
+) -> Chain:
     reasons = []
-    network, authority = node.transport, node.credentials.authority
+    mine = node.credentials
     for address in issuers(node):
         try:
-            return await enrolment.renew(network, address, key, authority)
+            return await enrolment.renew(
+                node.transport,
+                address,
+                chain=mine.chain,
+                key=key,
+                authority=mine.authority,
+                revocation=revocation,
+            )
         except (Denied, Unreachable) as error:
             reasons.append(str(error))
     raise NotRenewed("; ".join(reasons) or "no issuer is a member now")
+
+
+def _has_lost_its_issuer(node: Node) -> bool:
+    """Whether who certified this peer is out: then strangers do not believe its certificate."""
+    return any(map(node.is_revoked, node.credentials.certified.issuers))
 
 
 def issuers(node: Node) -> list[str]:

@@ -19,8 +19,10 @@ from daemon.office import Office
 from daemon.session import Session
 from daemon.store import Store
 from learner.schema import SchemaError
+from overlay.certificates import Certified
 from overlay.driver import Overlay
 from overlay.notary import Signing
+from overlay.revocation import Revocation
 from overlay.tls import Tls
 from overlay.transport import Network
 
@@ -61,6 +63,7 @@ class Node:
         self.control_binds: list[str] = []
         self._stopping = trio.Event()
         self.wants_restart = False
+        self.certificate_lock = trio.Lock()  # one renewal, or change of key, at a time
 
     def _start_learner(self) -> AbstractAsyncContextManager[Learner]:
         log_file = self.config.data_dir / "learner.log"
@@ -88,6 +91,20 @@ class Node:
     def is_revoked(self, peer: str) -> bool:
         """Whether a peer is out of the network for good."""
         return peer in self.overlay.machine.table.revocations
+
+    def is_out(self, member: Certified) -> bool:
+        """Whether a member is out: revoked, or a stranger whose issuer was."""
+        table = self.overlay.machine.table
+        known = table.get(member.peer_id) is not None
+        return table.revocations.against(member, known=known) is not None
+
+    async def give_up(self, revocation: Revocation) -> bool:
+        """Remember and tell that a member gives up its own id; False if it did not say so."""
+        if self.notary is None or not self.notary.may_revoke(revocation):
+            return False
+        await self.keeper.remember_revocation(revocation)
+        self.overlay.revoke(revocation)
+        return True
 
     @property
     def stopping(self) -> bool:

@@ -24,8 +24,23 @@ def split_address(address: str) -> tuple[str, int]:
         port = None
     known = parts.scheme in ("ws", "wss")
     if not known or not parts.hostname or port is None or parts.path not in ("", "/"):
-        raise ValueError(f"{address!r} is no peer address; write wss://host:port")
+        raise ValueError(f"{_quoted(address)} is no peer address; write wss://host:port")
     return parts.hostname, port
+
+
+def is_address(text: str) -> bool:
+    """Whether a text is an address that can be dialled."""
+    try:
+        host, _ = split_address(text)
+        host.encode("idna")
+    except ValueError:
+        return False
+    return True
+
+
+def _quoted(text: str) -> str:
+    """What was written instead of an address; not if it may be a damaged ticket, a secret."""
+    return "this" if "ticket" in text or len(text) > 80 else repr(text)
 
 
 def host_of(address: str) -> str:

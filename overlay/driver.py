@@ -11,13 +11,14 @@ import logging
 import random
 import secrets
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import trio
 
 from overlay.accepting import Doorway
 from overlay.addresses import host_of, split_address
+from overlay.credence import believed
 from overlay.effects import (
     CloseLink,
     Dial,
@@ -45,7 +46,7 @@ from overlay.holding import Listener, LiveLinks
 from overlay.identity import is_id, new_id, short
 from overlay.link import Link
 from overlay.machine import OverlayMachine
-from overlay.notary import Notary, Unsigned
+from overlay.notary import Forged, Notary, Unsigned
 from overlay.profile import Profile
 from overlay.records import Member, Record
 from overlay.revocation import Revocation
@@ -68,6 +69,7 @@ from overlay.wire import (
     Note,
     Offer,
     Refuse,
+    Revoked,
     Welcome,
 )
 
@@ -298,9 +300,10 @@ class Overlay:
             self.step(MetHomeless(answer.candidacy, target))
         out = answer.revocation
         if out is not None and out.peer_id == self.my_id:
-            is_news = out.peer_id not in self.machine.table.revocations
-            if is_news and self._notary.may_revoke(out):
-                self.revoke(out)
+            with suppress(Forged):
+                heard = believed(Revoked((out,)), self._notary, self.machine.table)
+                if isinstance(heard, Revoked) and heard.revocations:
+                    self.revoke(out)
 
     async def _greet(self, socket: WebSocket, proven: str) -> tuple[Welcome, bytes]:
         machine, link_id = self.machine, secrets.token_bytes(16)
@@ -320,6 +323,8 @@ class Overlay:
             self._adopting -= adopting
         if (no := check_author(answer.record, proven, self._notary)) is not None:
             raise Declined(no)
+        if machine.revocation_of(answer.record) is not None:
+            raise Declined(Refuse("revoked", "who answers there was revoked"))
         if adopting and (not machine.network_id or self._may_adopt()):
             self.adopt(answer.network)
         elif answer.network != machine.network_id:

@@ -27,7 +27,6 @@ from overlay.addresses import host_of
 from overlay.certificates import (
     MAX_CERTIFICATE_BYTES,
     BadCertificate,
-    Certified,
     Chain,
     authority_key,
     check_chain,
@@ -38,7 +37,8 @@ from overlay.certificates import (
 from overlay.codec import Codec, WireError
 from overlay.identity import id_of_key
 from overlay.keys import key_id
-from overlay.records import MAX_ADDRESSES, MAX_CHAIN
+from overlay.records import MAX_ADDRESSES, MAX_CHAIN, check_words
+from overlay.revocation import Revocation
 from overlay.tickets import SECRET_BYTES, Ticket
 from overlay.transport import (
     ConnectionLost,
@@ -80,8 +80,11 @@ class Office(Protocol):
     async def admit(self, secret: bytes, key: Ed25519PublicKey) -> Chain:
         """A ticket's holder becomes a member. Raises Denied."""
 
-    async def renew(self, member: Certified, key: Ed25519PublicKey) -> Chain:
-        """A member gets a new certificate, for this key. Raises Denied."""
+    async def renew(
+        self, chain: Chain, key: Ed25519PublicKey, revocation: Revocation | None
+    ) -> Chain:
+        """A member, whose this chain is, gets a new certificate. For another key than the old one
+        it gives its own old id up (`revocation`). Raises Denied or BadCertificate."""
 
 
 # On the wire.
@@ -108,9 +111,16 @@ class Apply:
 
 @dataclass(frozen=True, slots=True)
 class Renew:
-    """A signing request of somebody who is a member."""
+    """A signing request of somebody who is a member by this chain; with a new key it revokes the
+    old id."""
 
+    chain: tuple[bytes, ...]
     request: bytes
+    revocation: Revocation | None
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.chain) <= MAX_CHAIN:
+            raise ValueError("a chain has one or two certificates")
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +140,9 @@ class Refused:
 
     kind: str
     reason: str
+
+    def __post_init__(self) -> None:
+        check_words(self.kind, self.reason)
 
 
 ENROL = Codec(
@@ -170,9 +183,9 @@ async def _grant(message: object, office: Office, line: Line) -> Chain:
         match message:
             case Apply():
                 return await office.admit(message.secret, read_request(message.request))
-            case Renew() if line.peer_id:
-                member = read_chain((line.certificate,))
-                return await office.renew(member, read_request(message.request))
+            case Renew() if line.certificate and message.chain[0] == line.certificate:
+                key = read_request(message.request)
+                return await office.renew(message.chain, key, message.revocation)
     except BadCertificate as error:
         raise Denied("malformed", str(error)) from None
     raise WireError("spoke out of turn")
@@ -206,14 +219,23 @@ async def enrol(tcp: Tcp, ticket: Ticket, key: Ed25519PrivateKey) -> Enrolled:
     raise Unreachable("nobody answers who could enrol this peer: " + "; ".join(reasons))
 
 
-async def renew(network: Network, address: str, key: Ed25519PrivateKey, authority: bytes) -> Chain:
-    """A new certificate of the member whose network this is, for `key`, from an issuer that listens
-    at `address`. Raises Denied, or Unreachable."""
+async def renew(
+    network: Network,
+    address: str,
+    *,
+    chain: Chain,
+    key: Ed25519PrivateKey,
+    authority: bytes,
+    revocation: Revocation | None = None,
+) -> Chain:
+    """A new certificate of the member whose `chain` and network this is, for `key`, from an issuer
+    that listens at `address`; for another key than the old one, `revocation` gives up the old id.
+    Raises Denied, or Unreachable."""
     try:
         with trio.fail_after(LIMIT_S):
             line = await network.connect(address)
             async with _open(line, address) as (socket, _):
-                await socket.send(ENROL.encode(Renew(request(key))))
+                await socket.send(ENROL.encode(Renew(chain, request(key), revocation)))
                 return _granted(await socket.receive(), authority, key)
     except _FAILURES as error:
         raise Unreachable(f"{address}: {_words(error)}") from None
@@ -276,5 +298,5 @@ def _words(error: BaseException) -> str:
 
 
 _FAILURES = (
-    OSError, DialRefused, HandshakeFailed, ConnectionLost, WireError, trio.TooSlowError,
+    OSError, ValueError, DialRefused, HandshakeFailed, ConnectionLost, trio.TooSlowError,
 )  # fmt: skip

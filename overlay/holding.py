@@ -127,7 +127,7 @@ class LiveLinks:
             await trio.sleep(CERTIFICATES_S)
             for peer, link in list(self.by_peer.items()):
                 record = self._machine.table.get(peer)
-                if record is not None and not self._notary.knows(record):
+                if record is not None and self._notary.has_expired(record):
                     log.warning("link to %s ends: its certificate has expired", short(peer))
                     self._drop(link, "your certificate has expired")
 

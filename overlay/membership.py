@@ -18,6 +18,7 @@ import hashlib
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from overlay.certificates import read_chain
 from overlay.notary import Notary, Unsigned
 from overlay.records import Fate, Member, Record, State
 from overlay.revocation import Revocation, Revocations
@@ -199,7 +200,7 @@ class Membership:
         """Whether a record may be news to this table (its owner's word about this peer is)."""
         held = self._records.get(record.peer_id)
         if record.peer_id in self._revocations:
-            return False
+            return self._is_unjust(record)
         if record.peer_id == self.my_id:
             return held != record
         return held is None or record.incarnation > held.incarnation
@@ -208,8 +209,12 @@ class Membership:
         """Take in a record; None when it is no news."""
         peer = record.peer_id
         held = self._records.get(peer)
-        if held is record or peer in self._revocations:
+        if held is record:
             return None
+        if peer in self._revocations:
+            if not self._is_unjust(record):
+                return None
+            self._take_back(peer)
         if peer == self.my_id:
             return self._rise_above(record.incarnation) if self._is_doubted(record) else None
         if held is not None and record.incarnation <= held.incarnation:
@@ -281,11 +286,14 @@ class Membership:
     def revoke(self, revocation: Revocation, now: float) -> Change | None:
         """Somebody is out for good; None when it is no news, or nobody knows the member here."""
         peer = revocation.peer_id
+        record = self._records.get(peer)
         if not self._revocations.add(revocation):
+            return None
+        if record is not None and self._is_unjust(record):
+            self._revocations.discard(peer)
             return None
         self.version += 1
         self._toggle_word(f"revoked/{peer}", part_of(peer))
-        record = self._records.get(peer)
         if record is None:
             return None
         before = self._state_of(peer)
@@ -362,6 +370,15 @@ class Membership:
         part, fingerprint = _fingerprint(record.peer_id, record.incarnation)
         self._digests[part] ^= fingerprint
         self._digest ^= fingerprint
+
+    def _is_unjust(self, record: Record) -> bool:
+        """Whether what was said to put somebody out did not count: seen with their certificate."""
+        return bool(record.chain) and not self._revocations.counts(read_chain(record.chain))
+
+    def _take_back(self, peer: str) -> None:
+        self._revocations.discard(peer)
+        self._toggle_word(f"revoked/{peer}", part_of(peer))
+        self.version += 1
 
     def _toggle_word(self, word: str, part: int) -> None:
         fingerprint = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest())

@@ -170,5 +170,6 @@ def revocation_pages(revocations: Iterable[Revocation]) -> list[Revoked]:
 
 
 def _revocation_bytes(revocation: Revocation) -> int:
-    proof = sum(len(one) + 3 for one in revocation.chain) + len(revocation.signature)
+    proof = sum(len(one) + 3 for one in (*revocation.chain, *revocation.subject))
+    proof += len(revocation.signature)
     return len(revocation.peer_id) + len(revocation.reason.encode()) + proof + 24

@@ -18,6 +18,7 @@ from typing import Protocol
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from overlay import revocation as revoking
+from overlay.addresses import is_address
 from overlay.certificates import (
     BadCertificate,
     Certified,
@@ -53,6 +54,9 @@ class Notary(Protocol):
     def knows(self, record: Record) -> bool:
         """Whether the certificate in a record makes its owner a member now. Raises Forged."""
 
+    def has_expired(self, record: Record) -> bool:
+        """Whether the certificate in a record that was believed once is over."""
+
     def vouches(self, subject: str, vote: Vote, observer: Record) -> bool:
         """Whether `observer` voted so on `subject`."""
 
@@ -80,6 +84,9 @@ class Unsigned:
 
     def knows(self, record: Record) -> bool:
         return True
+
+    def has_expired(self, record: Record) -> bool:
+        return False
 
     def vouches(self, subject: str, vote: Vote, observer: Record) -> bool:
         return True
@@ -139,7 +146,8 @@ class Signing:
         return seal(unsigned, self._key, self.network, chain=self.chain)
 
     def knows(self, record: Record) -> bool:
-        if not record.addresses:  # nobody could find out whether it is there
+        if not record.addresses or not all(map(is_address, record.addresses)):
+            # Nobody could find out whether it is there.
             raise Forged(f"the record of {short(record.peer_id)} names no address")
         try:
             owner = self.certified_now(record.chain)
@@ -152,6 +160,9 @@ class Signing:
         ):
             raise Forged(f"the record of {short(record.peer_id)} is not its own word")
         return True
+
+    def has_expired(self, record: Record) -> bool:
+        return self._clock() >= read_chain(record.chain).expires_at
 
     def vouches(self, subject: str, vote: Vote, observer: Record) -> bool:
         words = (subject, vote.incarnation, vote.hard)
@@ -171,7 +182,6 @@ class Signing:
             authority=self._authority,
             authority_key=self._authority_key,
             network=self.network,
-            now=self._clock(),
         )
 
 

@@ -28,6 +28,12 @@ MAX_CHAIN = 2
 MAX_VOTES = 6
 
 
+def check_words(*texts: str) -> None:
+    """Raises ValueError for texts of others that would upset a terminal or a log."""
+    if not all(text.isprintable() for text in texts):
+        raise ValueError("text is not printable")
+
+
 class State(enum.StrEnum):
     """How a member is believed to be."""
 

@@ -22,6 +22,8 @@ from overlay.records import MAX_CHAIN, SIGNATURE_BYTES
 MAX_REASON = 200
 # Never forgotten, so bounded: ten thousand are 10 MB.
 MAX_REVOCATIONS = 10_000
+# By one author; the authority's own always find room.
+MAX_SAID = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,16 @@ class Revocation:
             raise ValueError("signature of the wrong form")
 
     @property
+    def author(self) -> str:
+        """The id of the member who says so, '' for the authority. Raises BadCertificate."""
+        return read_chain(self.chain).peer_id if self.chain else ""
+
+    @property
+    def is_issuers(self) -> bool:
+        """Whether an issuer says so of somebody else."""
+        return self.author not in ("", self.peer_id)
+
+    @property
     def words(self) -> tuple[object, ...]:
         """What is signed."""
         return (self.peer_id, self.at, self.reason, list(self.chain), list(self.subject))
@@ -61,6 +73,7 @@ class Revocations:
 
     def __init__(self, known: Iterable[Revocation] = ()) -> None:
         self._by_peer: dict[str, Revocation] = {}
+        self._said: dict[str, int] = {}  # how many by each author ('': the authority)
         self.version = 0  # grows with every change
         for revocation in known:
             self.add(revocation)
@@ -81,18 +94,35 @@ class Revocations:
 
     def add(self, revocation: Revocation) -> bool:
         """Take one in; False when it is no news, or one too many."""
-        if revocation.peer_id in self._by_peer or len(self._by_peer) >= MAX_REVOCATIONS:
+        author = revocation.author
+        is_full = len(self._by_peer) >= MAX_REVOCATIONS or self._said.get(author, 0) >= MAX_SAID
+        if revocation.peer_id in self._by_peer or (author and is_full):
             return False
         self._by_peer[revocation.peer_id] = revocation
+        self._said[author] = self._said.get(author, 0) + 1
         self.version += 1
         return True
 
+    def discard(self, peer: str) -> None:
+        """Forget one that never counted (`counts`)."""
+        self._said[self._by_peer.pop(peer).author] -= 1
+        self.version += 1
+
+    def counts(self, certified: Certified) -> bool:
+        """Whether somebody's own revocation counts, now that their certificate is seen: an issuer
+        revokes plain members only, whatever it certified of others' keys."""
+        own = self._by_peer.get(certified.peer_id)
+        return own is not None and (certified.role == "member" or not own.is_issuers)
+
     def against(self, certified: Certified, *, known: bool) -> Revocation | None:
         """What keeps somebody out: their own revocation or, for a stranger, their issuer's."""
-        own = self._by_peer.get(certified.peer_id)
-        if own is not None or known:
-            return own
-        return next((self._by_peer[i] for i in certified.issuers if i in self._by_peer), None)
+        if self.counts(certified):
+            return self._by_peer[certified.peer_id]
+        if known:
+            return None
+        theirs = (self._by_peer.get(issuer) for issuer in certified.issuers)
+        # An issuer that gave up its own key did nobody harm.
+        return next((r for r in theirs if r is not None and r.author != r.peer_id), None)
 
 
 def is_authorised(
@@ -101,14 +131,13 @@ def is_authorised(
     authority: bytes,
     authority_key: bytes,
     network: str,
-    now: float,
 ) -> bool:
     """Whether its author may revoke its subject, and did."""
     key = authority_key
     if revocation.chain:
         try:
-            # Its author may have been gone for long: what counts is who it was.
-            author = check_chain(revocation.chain, authority, min(now, float(revocation.at)))
+            # What counts is who its author was then, so that everybody judges alike, for ever.
+            author = check_chain(revocation.chain, authority, float(revocation.at))
             if author.peer_id != revocation.peer_id:
                 begins_at = read_chain(revocation.subject).begins_at
                 subject = check_chain(revocation.subject, authority, begins_at)

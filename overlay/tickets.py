@@ -46,7 +46,7 @@ _CODEC = Codec({"1": Ticket}, max_bytes=MAX_TICKET, max_binary=SECRET_BYTES)
 
 def is_ticket(text: str) -> bool:
     """Whether a text is meant to be a ticket, whole or not."""
-    return text.startswith(PREFIX)
+    return text.strip().startswith(PREFIX)
 
 
 def write_ticket(ticket: Ticket) -> str:

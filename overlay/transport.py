@@ -177,7 +177,8 @@ class WebSocket:
     def _lost(self, error: Exception) -> ConnectionLost:
         closed = self._connection.closed
         orderly = closed is not None and closed.code in (1000, 1001)
-        reason = (closed.reason if closed is not None else "") or self._stream.alert or "closed"
+        said = (closed.reason if closed is not None else "") or self._stream.alert or "closed"
+        reason = "".join(letter if letter.isprintable() else "?" for letter in said)
         return ConnectionLost(reason, orderly=orderly)
 
 

@@ -14,7 +14,7 @@ from overlay.codec import Codec
 from overlay.founding import Candidacy
 from overlay.identity import is_id
 from overlay.membership import BUCKETS
-from overlay.records import MAX_INCARNATION, SIGNATURE_BYTES, Fate, Record, Vote
+from overlay.records import MAX_INCARNATION, SIGNATURE_BYTES, Fate, Record, Vote, check_words
 from overlay.revocation import Revocation
 
 PROTOCOL_VERSION = 3
@@ -74,6 +74,9 @@ class Refuse:
     reason: str
     candidacy: Candidacy | None = None
     revocation: Revocation | None = None
+
+    def __post_init__(self) -> None:
+        check_words(self.kind, self.reason)
 
 
 # On a control link.
