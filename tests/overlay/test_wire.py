@@ -32,6 +32,7 @@ tokens = st.binary(min_size=16, max_size=16)
 digests = st.integers(0, 2**64 - 1)
 incarnations = st.integers(0, 2**53 - 1)
 texts = st.text(st.characters(codec="utf-8"), max_size=64)
+printable = texts.filter(str.isprintable)
 numbers = st.integers(-(2**63), 2**63)
 versions = st.integers(0, 2**53 - 1)
 signatures = st.just(b"") | st.binary(min_size=64, max_size=64)
@@ -73,7 +74,7 @@ candidacies = st.none() | st.builds(
 CONTROL_MESSAGES = st.one_of(
     st.builds(wire.Hello, numbers, networks, records, tokens, tokens, digests, candidacies),
     st.builds(wire.Welcome, ids, records, tokens, digests),
-    st.builds(wire.Refuse, texts, texts, candidacies),
+    st.builds(wire.Refuse, printable, printable, candidacies),
     st.builds(wire.Heartbeat, digests),
     st.builds(wire.News, pages, fate_pages, st.lists(evidence, max_size=4).map(tuple)),
     st.builds(wire.SyncRequest, st.lists(digests, min_size=BUCKETS, max_size=BUCKETS).map(tuple)),

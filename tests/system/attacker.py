@@ -132,7 +132,9 @@ class Attacker:
 
     def record(self, incarnation=1, **changes):
         """What it says of itself, signed."""
-        plain = Record(self.id, self.name, (), incarnation, self.learner, -1)
+        # A port where nobody listens: whoever looks for it finds that it is gone.
+        addresses = ("wss://127.0.0.1:9",)
+        plain = Record(self.id, self.name, addresses, incarnation, self.learner, -1)
         return self.notary.record(replace(plain, **changes))
 
     def hello(self, **changes):

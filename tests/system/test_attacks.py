@@ -158,7 +158,7 @@ async def test_without_a_certificate_only_enrolment_is_reached(web):
     async with open_line(address, stranger, ENROL_PATH) as line:
         assert isinstance(ENROL.decode(await line.receive()), Authority)
         # Not even there for what only a member may ask.
-        await line.send(ENROL.encode(Renew(request(new_key()))))
+        await line.send(ENROL.encode(Renew((b"none",), request(new_key()), None)))
         await line.until_cut()
     for path in (CONTROL_PATH, ENROL_PATH):  # no TLS at all
         with pytest.raises(Cut):
@@ -204,7 +204,7 @@ async def test_a_revoked_peer_is_told_dropped_and_refused_everywhere(web):
         assert caught.value.answer.kind == "revoked"
     async with mallory.open(first.address, ENROL_PATH) as line:
         await line.receive()
-        await line.send(ENROL.encode(Renew(request(new_key()))))
+        await line.send(ENROL.encode(Renew(mallory.credentials.chain, request(new_key()), None)))
         assert ENROL.decode(await line.receive()).kind == "revoked"
     with pytest.raises(Denied) as denied:
         await enrol(Tcp(), read_ticket(first.ticket), mallory.credentials.key)
