@@ -8,7 +8,7 @@ from daemon import credentials as credentials_module
 from daemon.credentials import Credentials
 from overlay.certificates import check_chain, read_chain, to_pem
 from overlay.enrolment import Enrolled
-from overlay.keys import KeyUnusable, new_key
+from overlay.keys import KeyUnusable, key_id, new_key
 
 FILES = ("identity.pem", "network.crt", "authority.key")
 
@@ -117,14 +117,36 @@ def test_a_renewed_certificate_and_a_new_key_are_kept(folder):
     assert again.network == made.network
 
 
-def test_a_new_key_starts_without_a_network(folder, enrolled):
+def test_who_was_enrolled_under_a_new_key_is_a_member_under_it(folder, founder, enrolled):
     made = Credentials(folder)
     made.take(enrolled(made))
-    before = made.peer_id
-    made.take_new_key()
+    key = new_key()
+    chain = founder.certify(key.public_key(), "member")
+    made.take(Enrolled(founder.authority, chain), key=key)
     for one in (made, Credentials(folder)):
-        assert (one.network, one.chain) == ("", ())
-        assert one.peer_id != before
+        assert (one.peer_id, one.chain, one.network) == (key_id(key), chain, founder.network)
+
+
+def test_who_is_enrolled_in_its_own_network_keeps_the_authority(founder, tmp_path):
+    authority = (tmp_path / "founder" / "authority.key").read_bytes()
+    chain = founder.certify(founder.key.public_key(), "founder")
+    founder.take(Enrolled(founder.authority, chain))
+    assert (tmp_path / "founder" / "authority.key").read_bytes() == authority
+    for one in (founder, Credentials(tmp_path / "founder")):
+        assert (one.is_founder, one.chain) == (True, chain)
+        assert one.certify(new_key().public_key(), "issuer")
+
+
+def test_a_certificate_of_another_key_is_no_newer_one(folder, founder, enrolled):
+    made = Credentials(folder)
+    made.take(enrolled(made))
+    key = new_key()
+    theirs = founder.certify(key.public_key(), "member")
+    for chain, other in ((theirs, None), (made.chain, key)):
+        with pytest.raises(ValueError, match="a certificate of another key"):
+            made.renew(chain, key=other)
+    again = Credentials(folder)
+    assert (made.peer_id, made.chain) == (again.peer_id, again.chain)
 
 
 # Files that do not fit.
@@ -180,6 +202,7 @@ def test_a_newcomer_that_was_killed_between_its_files_has_no_network(
 
 def test_a_file_is_there_whole_or_not_at_all(folder, monkeypatch):
     made = Credentials(folder)
+    made.found()
     before = (folder / "identity.pem").read_bytes()
 
     def full(descriptor):
@@ -187,12 +210,12 @@ def test_a_file_is_there_whole_or_not_at_all(folder, monkeypatch):
 
     monkeypatch.setattr("overlay.keys.os.fsync", full)
     with pytest.raises(OSError, match="no space"):
-        made.take_new_key()
+        made.renew_own()
     assert (folder / "identity.pem").read_bytes() == before
     monkeypatch.undo()
-    made.take_new_key()
-    assert Credentials(folder).peer_id == made.peer_id
-    assert [file.name for file in folder.iterdir()] == ["identity.pem"]
+    made.renew_own()
+    assert Credentials(folder).chain == made.chain
+    assert {file.name for file in folder.iterdir()} == set(FILES)
 
 
 def test_a_certificate_of_another_network_than_the_one_beside_it_counts_as_none(folder, enrolled):

@@ -59,6 +59,13 @@ class World:
             await self.enter(*join, **more)
         return str(caught.value)
 
+    def identity(self):
+        """This peer's key and certificate, as they are on disk."""
+        return (self._folder / "identity.pem").read_bytes()
+
+    def lose_certificate(self):
+        (self._folder / "network.crt").unlink()
+
     def know_somebody(self):
         self.store.put_members([("p", {"name": "p"})], [])
 
@@ -196,6 +203,16 @@ async def test_taking_a_ticket_keeps_what_is_known_of_the_same_network(world):
     assert len(world.store.members()) == 1
 
 
+async def test_a_ticket_of_the_network_that_is_remembered_is_of_no_other(world):
+    network = await world.enter(world.ticket())
+    world.know_somebody()
+    world.lose_certificate()
+    world.restart()
+    assert world.credentials.network == ""
+    assert await world.enter(world.ticket()) == network
+    assert len(world.store.members()) == 1
+
+
 # Revoked.
 
 
@@ -226,13 +243,42 @@ async def test_a_revoked_peer_with_a_new_ticket_comes_back_under_a_new_key(world
 async def test_a_revoked_peer_whose_ticket_does_not_help_stays_what_it_is(world, error, caplog):
     network = await world.enter(world.ticket())
     world.revoke_me()
-    before = world.credentials.peer_id
+    before, identity = world.credentials.peer_id, world.identity()
     world.answers = [error]
     assert await world.enter(world.ticket()) == network
     assert world.credentials.peer_id == before
     assert f"this peer was revoked, and its ticket does not help: {error}" in caplog.text
     world.restart()
     assert (world.credentials.peer_id, world.credentials.network) == (before, network)
+    assert world.identity() == identity
+
+
+async def test_a_come_back_that_the_disk_has_no_room_for_changes_nothing_on_it(world, monkeypatch):
+    await world.enter(world.ticket())
+    world.revoke_me()
+    identity = world.identity()
+
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("overlay.keys.os.fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        await world.enter(world.ticket())
+    assert world.identity() == identity
+
+
+async def test_a_founder_that_gave_its_id_up_needs_nobody_to_come_back(world):
+    """It revoked the old id, and the key that was prepared is lost."""
+    network = await world.enter()
+    before, authority = world.credentials.peer_id, world.credentials.authority
+    world.revoke_me()
+    assert await world.enter() == network
+    world.restart()
+    mine = world.credentials
+    assert mine.peer_id != before
+    assert (mine.authority, mine.certified.role, mine.is_founder) == (authority, "founder", True)
+    assert world.asked == []
+    assert world.store.is_revoked(before)
 
 
 async def test_a_peer_that_was_killed_while_it_changed_its_key_changes_it_now(world):

@@ -73,7 +73,7 @@ class World:
         )
         node.keeper = SimpleNamespace(remember_revocation=remember)
         node.notary = None if plain else mine.signing()
-        office = Office(mine, store, lambda peer: False, lambda kind, data: None)
+        office = Office(mine, store, SimpleNamespace(), lambda kind, data: None)
         node.office = None if plain else office
         return node
 
@@ -146,9 +146,11 @@ async def test_who_may_revoke_does_by_name_or_id(world, by, whom):
         (revocation,) = node.told
         assert node.remembered == node.told
         assert (revocation.peer_id, revocation.reason) == (out, "lost laptop")
-        # Whoever hears of it agrees; the authority's word needs no certificate.
+        # Whoever hears of it agrees; the authority's word needs no certificate, an issuer shows
+        # its own and whom it means.
         assert world.members["n"].signing().may_revoke(revocation)
-        assert bool(revocation.chain) is (by != "f")
+        shown = ((), ()) if by == "f" else (world.members[by].chain, world.members[whom].chain)
+        assert (revocation.chain, revocation.subject) == shown
 
 
 @pytest.mark.parametrize(
@@ -317,6 +319,8 @@ async def test_a_rotation_that_comes_to_nothing_says_why(world, monkeypatch):
     assert await refused(api.rotate()) == (
         "nobody certifies the new key: no issuer is a member now"
     )
+    error = OSError(28, "No space left on device")
+    assert "No space left on device" in await refused(api.rotate())
     error = StoreFull("no space left")
     await refused(api.rotate(), "disk_full", STORE_FAILED)
 

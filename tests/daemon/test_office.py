@@ -1,3 +1,4 @@
+import dataclasses
 import time
 
 import pytest
@@ -7,12 +8,58 @@ from daemon import office as office_module
 from daemon.credentials import Credentials
 from daemon.office import MAX_TTL_S, MAX_USES, REMEMBERED_S, InvitationRefused, Office
 from daemon.store import Store
-from overlay.certificates import check_chain, read_chain
+from overlay.certificates import BadCertificate, check_chain, read_chain
 from overlay.enrolment import Denied, Enrolled
 from overlay.keys import key_id, new_key
+from overlay.notary import Signing
+from overlay.records import SIGNATURE_BYTES
+from overlay.revocation import Revocation, Revocations
 from overlay.tickets import read_ticket
+from tests.overlay.signed_network import forge
 
 ADDRESSES = ("wss://192.0.2.7:7400",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Person:
+    """Somebody who comes to renew a certificate."""
+
+    key: object
+    chain: tuple
+    authority: bytes
+
+    @property
+    def peer_id(self):
+        return key_id(self.key)
+
+    def gives_up(self):
+        return Signing(self.key, self.chain, self.authority).revocation(self.peer_id, "")
+
+
+class Roll:
+    """Who is out; `known` are no strangers, `told` who gave itself up."""
+
+    def __init__(self, credentials):
+        self._credentials = credentials
+        self._revocations = Revocations()
+        self.known, self.told = set(), []
+
+    def revoke(self, peer):
+        """The authority says so."""
+        self._revocations.add(Revocation(peer, 0, "", (), bytes(SIGNATURE_BYTES)))
+
+    def is_revoked(self, peer):
+        return peer in self._revocations
+
+    def is_out(self, member):
+        known = member.peer_id in self.known
+        return self._revocations.against(member, known=known) is not None
+
+    async def give_up(self, revocation):
+        if not self._credentials.signing().may_revoke(revocation):
+            return False
+        self.told.append(revocation)
+        return True
 
 
 class Desk:
@@ -22,12 +69,12 @@ class Desk:
         folder.mkdir()
         self.credentials = Credentials(folder)
         self.store = Store(folder / "state.db")
-        self.revoked = set()
+        self.roll = Roll(self.credentials)
         self.reports = []
         self.office = Office(
             self.credentials,
             self.store,
-            self.revoked.__contains__,
+            self.roll,
             lambda kind, data: self.reports.append((kind, data)),
         )
 
@@ -35,6 +82,16 @@ class Desk:
         text, ticket = await self.office.invite(ADDRESSES, ttl_s=ttl_s, uses=uses, role=role)
         assert read_ticket(text) == ticket
         return ticket
+
+    def person(self, role="member"):
+        """Somebody whom this member certified."""
+        key, mine = new_key(), self.credentials
+        return Person(key, mine.certify(key.public_key(), role), mine.authority)
+
+    async def renew(self, member, key=None, revocation=None):
+        """What `member` gets for its own key, or another."""
+        key = (key or member.key).public_key()
+        return await self.office.renew(member.chain, key, revocation)
 
 
 @pytest.fixture
@@ -82,6 +139,14 @@ async def denied(desk, secret, key=None):
     with pytest.raises(Denied) as caught:
         await desk.office.admit(secret, (key or new_key()).public_key())
     return caught.value.kind, str(caught.value)
+
+
+async def not_renewed(desk, member, key=None, revocation=None, *, kind):
+    """The words for who gets no newer certificate."""
+    with pytest.raises(Denied) as caught:
+        await desk.renew(member, key, revocation)
+    assert caught.value.kind == kind
+    return str(caught.value)
 
 
 # Inviting.
@@ -209,7 +274,7 @@ async def test_a_secret_that_nobody_was_given_is_unknown(founder):
 
 async def test_a_revoked_key_is_refused_and_its_ticket_stays_good(founder):
     ticket, key = await founder.invite(), new_key()
-    founder.revoked.add(key_id(key))
+    founder.roll.revoke(key_id(key))
     kind, words = await denied(founder, ticket.secret, key)
     assert (kind, "start with a new data directory" in words) == ("revoked", True)
     assert await founder.office.admit(ticket.secret, new_key().public_key())
@@ -228,34 +293,87 @@ async def test_who_is_no_issuer_any_more_admits_nobody(enrolled, founder):
 
 @pytest.mark.parametrize("role", ["member", "issuer", "founder"])
 async def test_a_member_renews_in_its_role_for_its_own_key_or_a_new_one(founder, role):
-    for key in (new_key(), new_key()):
-        member = read_chain(founder.credentials.certify(new_key().public_key(), role))
-        made = read_chain(await founder.office.renew(member, key.public_key()))
-        assert (made.peer_id, made.role) == (key_id(key), role)
+    member, key = founder.person(role), new_key()
+    made = read_chain(await founder.renew(member))
+    assert (made.peer_id, made.role, founder.roll.told) == (member.peer_id, role, [])
+    out = member.gives_up()
+    made = read_chain(await founder.renew(member, key, out))
+    assert (made.peer_id, made.role, founder.roll.told) == (key_id(key), role, [out])
 
 
 async def test_an_issuer_renews_members_and_no_issuers(enrolled, founder):
-    issuer, key = enrolled("issuer"), new_key()
-    member = read_chain(founder.credentials.certify(key.public_key(), "member"))
-    assert await issuer.office.renew(member, key.public_key())
-    other = read_chain(founder.credentials.certify(key.public_key(), "issuer"))
-    with pytest.raises(Denied, match="only the network's founder appoints issuers") as caught:
-        await issuer.office.renew(other, key.public_key())
-    assert caught.value.kind == "role"
+    issuer = enrolled("issuer")
+    assert await issuer.renew(founder.person())
+    assert await issuer.renew(issuer.person())
+    words = await not_renewed(issuer, founder.person("issuer"), kind="role")
+    assert words == "only the network's founder appoints issuers"
+
+
+@pytest.mark.parametrize("role", ["issuer", "founder"])
+async def test_nobody_renews_whom_an_issuer_certified_as_more_than_a_member(
+    enrolled, founder, role
+):
+    """A leaf does not count in a path length, so that TLS lets it in."""
+    issuer = enrolled("issuer")
+    key, mine = new_key(), issuer.credentials
+    leaf = forge(
+        key.public_key(), by_key=mine.key, by=mine.chain[0], role=role, ca=True, path_length=0
+    )
+    member = Person(key, (leaf, *mine.chain), mine.authority)
+    assert read_chain(member.chain).role == role
+    for desk in (issuer, founder):
+        with pytest.raises(BadCertificate, match="an issuer appointed by an issuer"):
+            await desk.renew(member)
+
+
+async def test_a_chain_without_its_issuer_is_refused(enrolled, founder):
+    member = enrolled("issuer").person()
+    for chain in (member.chain[:1], (member.chain[0], founder.person("issuer").chain[0])):
+        with pytest.raises(BadCertificate, match="certified by another network's authority"):
+            await founder.renew(Person(member.key, chain, member.authority))
 
 
 async def test_nobody_renews_who_is_revoked_under_its_old_key_or_the_new_one(founder):
-    old, new = new_key(), new_key()
-    member = read_chain(founder.credentials.certify(old.public_key(), "member"))
-    for out in (old, new):
-        founder.revoked.clear()
-        founder.revoked.add(key_id(out))
-        with pytest.raises(Denied, match="this peer was revoked") as caught:
-            await founder.office.renew(member, new.public_key())
-        assert caught.value.kind == "revoked"
+    for who in ("old", "new"):
+        member, key = founder.person(), new_key()
+        founder.roll.revoke(member.peer_id if who == "old" else key_id(key))
+        words = await not_renewed(founder, member, key, member.gives_up(), kind="revoked")
+        assert words == "this peer was revoked"
+    await not_renewed(founder, member, key, kind="revoked")
+    assert founder.roll.told == []
 
 
-async def test_a_plain_member_renews_nobody(enrolled):
+async def test_nobody_renews_a_stranger_whose_issuer_was_revoked(enrolled, founder):
+    issuer = enrolled("issuer")
+    stranger, known = issuer.person(), issuer.person()
+    founder.roll.known.add(known.peer_id)
+    founder.roll.revoke(issuer.credentials.peer_id)
+    assert await not_renewed(founder, stranger, kind="revoked") == "this peer was revoked"
+    assert await founder.renew(known)
+
+
+@pytest.mark.parametrize("whose", ["nobody", "a stranger", "another member", "the new key"])
+async def test_a_new_key_comes_with_its_owners_word_that_the_old_id_is_out(founder, whose):
+    member, other, key = founder.person(), founder.person(), new_key()
+    new = Person(key, founder.credentials.certify(key.public_key(), "member"), member.authority)
+    out = {
+        "nobody": None,
+        "a stranger": dataclasses.replace(member.gives_up(), signature=bytes(SIGNATURE_BYTES)),
+        "another member": other.gives_up(),
+        "the new key": new.gives_up(),
+    }[whose]
+    words = await not_renewed(founder, member, key, out, kind="malformed")
+    assert words == "a new key comes with the end of the old id"
+    assert founder.roll.told == []
+
+
+async def test_the_same_key_gives_nothing_up(founder):
+    member = founder.person()
+    assert await founder.renew(member, member.key, member.gives_up())
+    assert founder.roll.told == []
+
+
+async def test_a_plain_member_renews_nobody(enrolled, founder):
     desk = enrolled("member")
-    with pytest.raises(Denied, match="that member is no issuer"):
-        await desk.office.renew(desk.credentials.certified, new_key().public_key())
+    words = await not_renewed(desk, founder.person(), new_key(), kind="role")
+    assert words == "that member is no issuer"

@@ -9,7 +9,7 @@ import trio
 import trio.testing
 
 from overlay import enrolment
-from overlay.certificates import check_chain, read_chain, request
+from overlay.certificates import BadCertificate, check_chain, read_chain, request
 from overlay.codec import WireError
 from overlay.enrolment import (
     ENROL,
@@ -24,6 +24,7 @@ from overlay.enrolment import (
     serve_enrolment,
 )
 from overlay.keys import key_id, new_key
+from overlay.notary import Signing
 from overlay.tickets import SECRET_BYTES, Ticket
 from overlay.tls import Tls, shake_hands, stranger
 from overlay.transport import (
@@ -71,8 +72,8 @@ class Desk:
         self.asked.append((secret, key_id(key)))
         return self._answer(key)
 
-    async def renew(self, member, key):
-        self.asked.append((member.peer_id, key_id(key)))
+    async def renew(self, chain, key, revocation):
+        self.asked.append((chain, key_id(key), revocation))
         return self._answer(key)
 
     def _answer(self, key):
@@ -278,15 +279,29 @@ def test_a_certificate_of_another_authority_is_not_taken(play, other, desk, tick
 # Renewing.
 
 
-def test_a_member_renews_for_its_own_key_or_a_new_one(play, authority, desk):
-    member = authority.member()
+async def renew(streams, member, authority, *, at=DESK, key=None, revocation=None):
+    """What the desk gives a member for its own key, or another."""
+    return await enrolment.renew(
+        Tls(streams, member.contexts),
+        at,
+        chain=member.chain,
+        key=key or member.key,
+        authority=authority.certificate,
+        revocation=revocation,
+    )
+
+
+@pytest.mark.parametrize("by", ["the authority", "an issuer"])
+def test_a_member_renews_for_its_own_key_or_a_new_one(play, authority, desk, by):
+    member = authority.member(by=authority.member("issuer") if by == "an issuer" else None)
+    notary = Signing(member.key, member.chain, authority.certificate)
+    out = notary.revocation(member.peer_id, "a new key")
 
     async def story(streams):
-        network = Tls(streams, member.contexts)
-        for key in (member.key, new_key()):
-            chain = await enrolment.renew(network, DESK, key, authority.certificate)
+        for key, gives_up in ((member.key, None), (new_key(), out)):
+            chain = await renew(streams, member, authority, key=key, revocation=gives_up)
             assert read_chain(chain).peer_id == key_id(key)
-            assert desk.asked[-1] == (member.peer_id, key_id(key))
+            assert desk.asked[-1] == (member.chain, key_id(key), gives_up)
 
     play(story)
 
@@ -295,20 +310,45 @@ def test_a_renewal_that_is_refused_or_not_answered_says_why(play, authority, des
     member = authority.member()
 
     async def story(streams):
-        network = Tls(streams, member.contexts)
         with pytest.raises(Unreachable, match="wss://gone:1: connection refused"):
-            await enrolment.renew(network, "wss://gone:1", member.key, authority.certificate)
+            await renew(streams, member, authority, at="wss://gone:1")
         desk.denial = Denied("revoked", "this peer was revoked")
         with pytest.raises(Denied, match="this peer was revoked"):
-            await enrolment.renew(network, DESK, member.key, authority.certificate)
+            await renew(streams, member, authority)
 
     play(story)
 
 
+def test_a_chain_that_the_office_does_not_believe_is_refused_with_words(play, authority, desk):
+    desk.denial = BadCertificate("foreign", "an issuer appointed by an issuer")
+
+    async def story(streams):
+        with pytest.raises(Denied, match="an issuer appointed by an issuer") as denied:
+            await renew(streams, authority.member(), authority)
+        assert denied.value.kind == "malformed"
+
+    play(story)
+
+
+def test_nobody_renews_by_somebody_elses_chain(play, authority, desk):
+    member, other = authority.member(), authority.member()
+
+    async def story(streams):
+        mixed = dataclasses.replace(member, chain=other.chain)
+        with pytest.raises(Unreachable, match=DESK):
+            await renew(streams, mixed, authority)
+
+    play(story)
+    assert desk.asked == []
+    assert [str(error) for error in desk.ended] == ["spoke out of turn"]
+
+
 def test_who_has_no_certificate_cannot_renew(play, authority, desk):
+    chain = authority.member().chain
+
     async def story(streams):
         async with caller(streams, stranger(authority.certificate)) as socket:
-            await socket.send(ENROL.encode(Renew(request(new_key()))))
+            await socket.send(ENROL.encode(Renew(chain, request(new_key()), None)))
             assert await said(socket) == []
 
     play(story)
