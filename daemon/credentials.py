@@ -53,7 +53,7 @@ class Credentials:
         key = read_key(folder / "identity.pem")
         self.key = key or new_key()
         if key is None:
-            self._save_identity()
+            self._save_identity(self.key, ())
         else:
             self._read_membership()
 
@@ -117,8 +117,8 @@ class Credentials:
         key = key or self.key
         if read_chain(chain).peer_id != key_id(key):
             raise ValueError("a certificate of another key")
+        self._save_identity(key, chain)
         self.key, self.chain = key, chain
-        self._save_identity()
 
     def renew_own(self) -> None:
         """The founder certifies itself anew."""
@@ -147,10 +147,10 @@ class Credentials:
     def _join(self, enrolled: Enrolled) -> None:
         self.authority, self.chain = enrolled.authority, enrolled.chain
         write_secret(self._folder / "network.crt", certificates_to_pem(self.authority))
-        self._save_identity()
+        self._save_identity(self.key, self.chain)
 
-    def _save_identity(self) -> None:
-        text = to_pem(self.key) + certificates_to_pem(*self.chain)
+    def _save_identity(self, key: Ed25519PrivateKey, chain: Chain) -> None:
+        text = to_pem(key) + certificates_to_pem(*chain)
         write_secret(self._folder / "identity.pem", text)
 
     def _read_membership(self) -> None:

@@ -236,9 +236,6 @@ async def test_a_full_disk_is_said_and_ends_nothing(certified, wall, asked, full
     assert "No space left" in peer.reports[0][1]["reason"]
 
 
-@pytest.mark.xfail(
-    strict=True, reason="what could not be written counts as renewed, and is not tried again"
-)
 async def test_when_a_full_disk_has_room_again_the_certificate_is_renewed(
     certified, wall, asked, full_disk
 ):
