@@ -121,6 +121,7 @@ class Attacker:
     name: str = "mallory"
     learner: bool = False
     instance: bytes = field(default_factory=lambda: secrets.token_bytes(16))
+    life: int = 1
 
     @property
     def id(self):
@@ -130,8 +131,16 @@ class Attacker:
     def notary(self):
         return self.credentials.signing()
 
-    def record(self, incarnation=1, **changes):
-        """What it says of itself, signed."""
+    def is_doubted(self, fates):
+        """Whether it is called suspect or dead; nobody finds it at its address. It rises above."""
+        lives = [fate.incarnation for fate in fates if fate.peer_id == self.id]
+        if lives:
+            self.life = max(self.life, *lives) + 1
+        return bool(lives)
+
+    def record(self, incarnation=None, **changes):
+        """What it says of itself, signed; by itself in a life above every doubt that it heard."""
+        incarnation = self.life if incarnation is None else incarnation
         # A port where nobody listens: whoever looks for it finds that it is gone.
         addresses = ("wss://127.0.0.1:9",)
         plain = Record(self.id, self.name, addresses, incarnation, self.learner, -1)
@@ -172,7 +181,7 @@ class Attacker:
             if isinstance(answer, Refuse):
                 raise Refused(answer)
             assert isinstance(answer, Welcome)
-            link = ControlLink(line, hello, answer)
+            link = ControlLink(line, hello, answer, self)
             nursery.start_soon(link.listen)
             nursery.start_soon(link.beat)
             yield link
@@ -306,8 +315,9 @@ class Line:
 class ControlLink:
     """A control link that is up, with what was heard on it."""
 
-    def __init__(self, line, hello, welcome):
+    def __init__(self, line, hello, welcome, attacker):
         self.line, self.hello, self.welcome = line, hello, welcome
+        self._attacker = attacker
         self.records = {welcome.record.peer_id: welcome.record}
         self.digest = welcome.digest
         self.notes = []
@@ -322,7 +332,10 @@ class ControlLink:
         """Take in what comes, to the end."""
         try:
             while True:
-                self._take(CONTROL.decode(await self.line.receive()))
+                message = CONTROL.decode(await self.line.receive())
+                self._take(message)
+                if isinstance(message, News) and self._attacker.is_doubted(message.fates):
+                    await self.say(News((self._attacker.record(),), (), ()))
         except Cut as cut:
             self.reason = str(cut)
             self.ended.set()
