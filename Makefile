@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 # Real daemons whose deaths are timed have the machine to themselves.
-BY_THE_CLOCK := tests/system/test_chaos.py tests/system/test_daemons.py
+BY_THE_CLOCK := tests/system/test_chaos.py
 
 .PHONY: demo test check-python clean
 
