@@ -74,7 +74,6 @@ class Revocations:
     def __init__(self, known: Iterable[Revocation] = ()) -> None:
         self._by_peer: dict[str, Revocation] = {}
         self._said: dict[str, int] = {}  # how many by each author ('': the authority)
-        self.version = 0  # grows with every change
         for revocation in known:
             self.add(revocation)
 
@@ -100,13 +99,11 @@ class Revocations:
             return False
         self._by_peer[revocation.peer_id] = revocation
         self._said[author] = self._said.get(author, 0) + 1
-        self.version += 1
         return True
 
     def discard(self, peer: str) -> None:
         """Forget one that never counted (`counts`)."""
         self._said[self._by_peer.pop(peer).author] -= 1
-        self.version += 1
 
     def counts(self, certified: Certified) -> bool:
         """Whether somebody's own revocation counts, now that their certificate is seen: an issuer
