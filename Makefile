@@ -8,6 +8,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
+# The tests start a hundred daemons: none of them should have to compile itself.
+unexport PYTHONDONTWRITEBYTECODE
+
 # Real daemons whose deaths are timed have the machine to themselves.
 BY_THE_CLOCK := tests/system/test_chaos.py
 

@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from learner.schema import as_table, section, setting
@@ -328,7 +329,7 @@ class Robust:
         return self.liars > 0 and self.rule != "mean"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: it remembers its digest
 class Job:
     """A whole job. `Job()` is the default: an MLP on the embedded digits."""
 
@@ -357,7 +358,7 @@ class Job:
         """Canonical JSON: equal jobs give equal text."""
         return json.dumps(as_table(self), sort_keys=True, separators=(",", ":"))
 
-    @property
+    @cached_property
     def digest(self) -> str:
         """The first 16 hex digits of the SHA-256 of the canonical JSON: the job's identity."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:16]

@@ -3,23 +3,18 @@
 import contextlib
 import json
 import os
-import signal
 import socket
 import ssl
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
 
 import pytest
 
 from cli.client import ControlError
 from cli.local_peers import PeerFailed, local_peer, wait_until
 from overlay.addresses import split_address
-
-
-def states(peer):
-    return {member["name"]: member["state"] for member in peer.call("overlay.members")}
+from tests.system.swarm import open_swarm, states
 
 
 def mesh(peers):
@@ -27,16 +22,14 @@ def mesh(peers):
 
 
 @pytest.fixture
-def four(network):
-    for number in range(4):
-        network.start(f"p{number}", "--no-learner")
-    wait_until(lambda: mesh(network.peers), 10, "a full mesh of four")
-    return network.peers
+def swarm(tmp_path_factory):
+    with open_swarm(tmp_path_factory.mktemp("d")) as swarm:
+        yield swarm
 
 
-def test_a_killed_daemon_is_known_to_every_survivor_as_dead_and_a_leaver_as_left(four):
-    first, second, third, fourth = four
-    third.kill()
+def test_a_killed_daemon_is_known_to_every_survivor_as_dead_and_a_leaver_as_left(swarm):
+    first, second, third, fourth = swarm.found(4)
+    swarm.kill([third])
     survivors = (first, second, fourth)
     wait_until(lambda: all(states(p)["p2"] == "dead" for p in survivors), 5, "the death is known")
     fourth.process.terminate()
@@ -47,47 +40,13 @@ def test_a_killed_daemon_is_known_to_every_survivor_as_dead_and_a_leaver_as_left
     assert kinds.count("member.left") == 1
 
 
-def test_a_silent_daemon_is_found_and_comes_back_by_refutation(four):
-    first, second, third, fourth = four
-    born = {m["name"]: m["incarnation"] for m in first.call("overlay.members")}["p2"]
-    third.process.send_signal(signal.SIGSTOP)
-    others = (first, second, fourth)
-    wait_until(lambda: all(states(p)["p2"] == "dead" for p in others), 12, "the silence is known")
-    third.process.send_signal(signal.SIGCONT)
-    wait_until(lambda: all(states(p)["p2"] == "alive" for p in four), 20, "it came back")
-    back = {m["name"]: m["incarnation"] for m in first.call("overlay.members")}["p2"]
-    assert back > born
-    assert all(state == "alive" for peer in four for state in states(peer).values())
-
-
-def test_a_restarted_daemon_is_itself_again_and_finds_its_network_without_being_told(network):
-    first = network.start("a", "--no-learner")
-    network.start("b", "--no-learner")
-    with local_peer("c", network.folder / "c", ["--no-learner", "--join", first.ticket]) as third:
-        wait_until(lambda: mesh([*network.peers, third]), 10, "a full mesh")
-        wait_until(lambda: len(states(third)) == 3, 5, "three members")
-        time_to_save(third, 3)
-        identity, address = third.peer_id, third.address
-        third.kill()
-    with local_peer("c", network.folder / "c", ["--no-learner"]) as again:
-        assert again.peer_id == identity
-        assert again.address == address
-        everybody = [*network.peers, again]
-        wait_until(lambda: mesh(everybody), 15, "the mesh is whole again")
-        wait_until(lambda: all(states(p)["c"] == "alive" for p in everybody), 10, "all see it")
-
-
-def time_to_save(peer, members):
-    """Wait until the member table is on disk."""
-    import sqlite3
-
-    def saved():
-        with sqlite3.connect(peer.data_dir / "state.db") as db:
-            count = db.execute("SELECT count(*) FROM members").fetchone()[0]
-        db.close()
-        return count == members - 1
-
-    wait_until(saved, 5, "the member table is saved")
+def test_sigterm_leaves_within_five_seconds(swarm):
+    peers = swarm.found(2)
+    began = time.monotonic()
+    for peer in peers:
+        peer.process.terminate()
+    assert [peer.process.wait(5) for peer in peers] == [0, 0]
+    assert time.monotonic() - began < 5
 
 
 def test_two_daemons_never_share_a_data_directory(network):
@@ -152,24 +111,15 @@ NOISE = [
 ]
 
 
-def test_noise_on_the_peer_port_costs_the_noisy_connection_only(four):
+def test_noise_on_the_peer_port_costs_the_noisy_connection_only(swarm):
     """Before TLS, and inside it from somebody who shows no certificate."""
-    first = four[0]
+    first, second = swarm.found(2)
     before = first.call("node.status")["rss_bytes"]
     for data in NOISE:
         answer_to(first, data)
         answer_to(first, data, tls=nobody())
-    assert mesh(four)
+    assert mesh([first, second])
     assert first.call("node.status")["rss_bytes"] - before < 20_000_000
-
-
-def test_who_shows_no_certificate_is_told_of_no_link(four):
-    first = four[0]
-    for path in (b"/control", b"/data", b"/"):
-        answer = answer_to(first, UPGRADE.replace(b"/control", path), tls=nobody())
-        assert answer.startswith(b"HTTP/1.1 404")
-    assert b"101" in answer_to(first, UPGRADE.replace(b"/control", b"/enrol"), tls=nobody(), most=1)
-    assert mesh(four)
 
 
 def nobody():
@@ -218,38 +168,24 @@ def test_a_tracker_runs_where_torch_is_not_installed(tmp_path):
         process.stdout.close()
 
 
-def test_sigterm_leaves_within_five_seconds(four):
-    began = time.monotonic()
-    for peer in four:
-        peer.process.terminate()
-    assert [peer.process.wait(5) for peer in four] == [0, 0, 0, 0]
-    assert time.monotonic() - began < 5
-
-
-def test_daemons_that_were_all_told_to_join_each_other_found_one_network(tmp_path_factory):
-    folder, ports = tmp_path_factory.mktemp("all"), []
+def test_daemons_that_were_all_told_to_join_each_other_found_one_network(swarm):
+    ports = []
     for _ in range(4):
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             ports.append(probe.getsockname()[1])
     join = [flag for port in ports for flag in ("--join", f"ws://127.0.0.1:{port}")]
-    with ExitStack() as stack:
-        peers = [
-            stack.enter_context(
-                local_peer(
-                    f"p{number}",
-                    folder / str(number),
-                    ["--no-learner", "--insecure", "--listen", f"127.0.0.1:{port}", *join],
-                )
-            )
-            for number, port in enumerate(ports)
-        ]
-        wait_until(lambda: mesh(peers), 15, "a full mesh of four")
-        networks = {peer.call("node.status")["network"] for peer in peers}
-        assert len(networks) == 1
-        assert "" not in networks
-        for peer in peers:
-            assert "links are PLAIN: neither encrypted nor authenticated" in peer.log
-            assert not peer.call("node.status")["encrypted"]
-            with pytest.raises(ControlError, match="plain links"):
-                peer.call("network.invite")
+
+    def start(port):
+        return swarm.start(f"p{port}", "--insecure", "--listen", f"127.0.0.1:{port}", *join)
+
+    peers = swarm.start_all([lambda port=port: start(port) for port in ports])
+    wait_until(lambda: mesh(peers), 15, "a full mesh of four")
+    networks = {peer.call("node.status")["network"] for peer in peers}
+    assert len(networks) == 1
+    assert "" not in networks
+    for peer in peers:
+        assert "links are PLAIN: neither encrypted nor authenticated" in peer.log
+        assert not peer.call("node.status")["encrypted"]
+        with pytest.raises(ControlError, match="plain links"):
+            peer.call("network.invite")
