@@ -70,7 +70,7 @@ async def test_peers_agree_and_the_sum_of_their_models_stays(peers, job):
         running = await all_of(start, job, scrambled(starts))
         running[0].work_s = 1.0  # ten times slower than the others
         for peer in running:
-            await peer.until(lambda peer=peer: peer.progress.round >= 20)
+            await peer.until(lambda peer=peer: peer.progress.round >= 10)
         for peer in running:
             peer.session.pause(True)
         for peer in running:
