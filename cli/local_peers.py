@@ -119,7 +119,7 @@ def local_peer(
     """
     data_dir.mkdir(parents=True, exist_ok=True)
     command = [
-        *prefix, sys.executable, "-m", "cli.gossipd", "start", "--json", "--name", name,
+        *prefix, sys.executable, "-P", "-m", "cli.gossipd", "start", "--json", "--name", name,
         "--data-dir", str(data_dir), "--listen", "127.0.0.1:0", "--threads", "1", *flags,
     ]  # fmt: skip
     with (data_dir / "daemon.log").open("ab") as log:

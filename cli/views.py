@@ -26,7 +26,7 @@ def status(answer: dict[str, Any]) -> str:
         ("role", _role(answer)),
         ("listens", answer["listen"] + ("" if answer["encrypted"] else PLAIN)),
         ("members", answer["members"]),
-        ("links", len(answer["neighbours"])),
+        ("links", _links(answer)),
         ("job", f"{job['name']} (version {job['version']}, {job['digest']})" if job else None),
         ("training", state),
         ("round", f"{train['round']} of {train['rounds']}" if train["rounds"] else None),
@@ -37,6 +37,12 @@ def status(answer: dict[str, Any]) -> str:
         ("data dir", answer["data_dir"]),
     ]
     return pairs(lines)
+
+
+def _links(answer: dict[str, Any]) -> str:
+    """How many links there are, and whether they are those that the graph wants."""
+    missing = len(set(answer["wanted"]) - set(answer["neighbours"]))
+    return f"{len(answer['neighbours'])}" + (f" ({missing} more wanted)" if missing else "")
 
 
 def _role(answer: dict[str, Any]) -> str | None:

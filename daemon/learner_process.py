@@ -169,7 +169,8 @@ async def _start(log_file: Path) -> tuple[trio.SocketStream, trio.Process]:
 
 async def _spawn(channel: socket.socket, log: IO[bytes]) -> trio.Process:
     return await trio.lowlevel.open_process(
-        [sys.executable, "-m", "learner.worker", "--fd", str(channel.fileno())],
+        # -P: nothing is imported from the folder in which the daemon was started.
+        [sys.executable, "-P", "-m", "learner.worker", "--fd", str(channel.fileno())],
         stdin=subprocess.DEVNULL,
         stdout=log,
         stderr=log,

@@ -130,6 +130,7 @@ class NodeApi:
             "members": len(live),
             "join_error": _join_error(node),
             "neighbours": sorted(node.overlay.links),
+            "wanted": sorted(node.overlay.machine.graph.wanted),
             "train": node.session.progress.to_json(),
             "paused": node.session.paused,
             "job": _job_brief(node),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from typing import Any
 
 import trio
 
 from daemon.entering import take_ticket
 from daemon.jsonrpc import RpcError
-from daemon.mixing_graph import describe, rows_of
+from daemon.mixing_graph import Rows, rows_of
 from daemon.refusals import BAD_ADDRESS, BAD_GRAPH, JOIN_FAILED, STORE_FAILED
 from daemon.running import Node
 from daemon.store import StoreFailed
@@ -25,6 +27,8 @@ from overlay.tickets import is_ticket, read_ticket
 from overlay.transport import Tcp
 
 JOIN_TIMEOUT_S = 10.0
+# The slowest of the graphs of 10,000 peers takes 5 s.
+REPORT_TIMEOUT_S = 60.0
 
 
 def _robust(chosen: Robust, degree: int) -> dict[str, Any]:
@@ -49,11 +53,27 @@ def _not_joined(message: str, *, outcome: str = "declined", why: str = "") -> Rp
     return RpcError(JOIN_FAILED, "join_failed", message, outcome=outcome, why=why)
 
 
+async def reported(rounds: list[Rows], at: int, rule: str, me: str) -> dict[str, Any]:
+    """What `graph_report.describe` answers, by a process that ends with this call, whatever becomes
+    of it.
+
+    Raises OSError when none can be started, subprocess.CalledProcessError when it fails."""
+    done = await trio.run_process(
+        # -P: nothing is imported from the folder in which the daemon was started.
+        [sys.executable, "-P", "-m", "daemon.graph_report"],
+        stdin=json.dumps([[dict(rows) for rows in rounds], at, rule, me]).encode(),
+        capture_stdout=True,
+    )
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
 class OverlayApi:
     """The overlay."""
 
     def __init__(self, node: Node) -> None:
         self._node = node
+        self._reporting = trio.Lock()  # one process at a time, whoever asks
 
     async def members(self) -> list[dict[str, Any]]:
         """Every known member: id, name, state, addresses, whether it is a neighbour."""
@@ -93,9 +113,7 @@ class OverlayApi:
         rule = posted.job.gossip.mixing if posted is not None else "metropolis"
         period = hood.topology.period if which == "mixing" else 1
         rounds = [rows_of(hood, which, step + 1) for step in range(period)]
-        figures = await trio.to_thread.run_sync(
-            describe, rounds, (number - 1) % period, rule, hood.me
-        )
+        figures = await self._reported(rounds, (number - 1) % period, rule, hood.me)
         believed = sum(not node.session.trust.blocks(peer) for peer in figures["weights"])
         table, choice = node.overlay.machine.table, hood.choice
         names = {peer: record.name for peer in rounds[0] if (record := table.get(peer))}
@@ -111,6 +129,13 @@ class OverlayApi:
             "links": sorted(hood.wanted),
             "names": names,
         }
+
+    async def _reported(self, rounds: list[Rows], at: int, rule: str, me: str) -> dict[str, Any]:
+        async with self._reporting:
+            with trio.move_on_after(REPORT_TIMEOUT_S):
+                return await reported(rounds, at, rule, me)
+        message = f"the graph of {len(rounds[0])} peers takes more than {REPORT_TIMEOUT_S:g} s"
+        raise RpcError(BAD_GRAPH, "bad_graph", message)
 
     async def join(self, address: str) -> dict[str, Any]:
         """Become a member with a ticket, or link to the member at `address` (wss://host:port)."""

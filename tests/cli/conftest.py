@@ -202,7 +202,8 @@ def status(train_status):
         "listen": "wss://127.0.0.1:7400", "addresses": ["wss://127.0.0.1:7400"],
         "encrypted": True, "role": "member", "certificate_expires_at": time.time() + 30 * 86400,
         "revoked": None, "control": [], "data_dir": "/srv/gossipd", "learner": True,
-        "uptime_s": 130.0, "members": 3, "neighbours": ["b" * 52], "train": train_status,
+        "uptime_s": 130.0, "members": 3, "neighbours": ["b" * 52], "wanted": ["b" * 52],
+        "train": train_status,
         "paused": False, "traffic": {}, "cpu_s": 1.0, "rss_bytes": 60_500_000,
         "job": {"name": "digits", "version": 2, "digest": "d1", "run": "2-d1", "refused": ""},
     }  # fmt: skip

@@ -45,6 +45,11 @@ def test_status_of_a_joiner_without_network_job_or_figures(status, train_status)
     assert not {"job", "round", "accuracy", "loss", "memory"} & shown.keys()
 
 
+def test_status_says_how_many_links_are_missing(status):
+    answer = status | {"neighbours": ["a", "b"], "wanted": ["b", "c", "d"]}
+    assert lines_of(views.status(answer))["links"] == "2 (2 more wanted)"
+
+
 def test_an_accuracy_that_is_known_after_mixing_only_is_shown_so(status, train_status):
     """A joiner that just started from the average has not trained yet."""
     train = train_status | {"accuracy_before": None}

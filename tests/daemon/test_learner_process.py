@@ -36,8 +36,10 @@ def is_gone(pid):
 
 
 async def test_a_learner_process_works_fails_politely_and_is_missed_when_killed(
-    configure, tmp_path
+    configure, tmp_path, monkeypatch
 ):
+    (tmp_path / "learner.py").write_text("raise RuntimeError('code of the folder that it is in')")
+    monkeypatch.chdir(tmp_path)
     async with open_learner(tmp_path / "learner.log", nice=3) as learner:
         with pytest.raises(LearnerFailed, match="before Configure") as refused:
             await learner.call(RunLocal(1, False), LocalDone)

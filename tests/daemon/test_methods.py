@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from daemon.graph_report import describe
 from daemon.jsonrpc import RpcError
 from daemon.learner_process import LearnerDied, LearnerFailed
 from daemon.methods import TrustApi, build
@@ -180,10 +181,11 @@ async def test_an_import_that_fails_says_why(error, code, data):
     ],
 )
 async def test_topology_says_how_many_liars_are_borne(peers, monkeypatch, count, robust, shown):
-    async def at_once(call, *arguments):
-        return call(*arguments)
+    async def at_once(*arguments):
+        return describe(*arguments)
 
-    monkeypatch.setattr("trio.to_thread.run_sync", at_once)
+    # A process takes real time.
+    monkeypatch.setattr("daemon.overlay_api.reported", at_once)
     job = Job(
         robust=robust,
         gossip=Gossip(topology="complete"),
@@ -203,10 +205,11 @@ async def test_topology_says_how_many_liars_are_borne(peers, monkeypatch, count,
 
 
 async def test_topology_without_a_job_says_nothing_of_liars(peers, monkeypatch):
-    async def at_once(call, *arguments):
-        return call(*arguments)
+    async def at_once(*arguments):
+        return describe(*arguments)
 
-    monkeypatch.setattr("trio.to_thread.run_sync", at_once)
+    # A process takes real time.
+    monkeypatch.setattr("daemon.overlay_api.reported", at_once)
     async with peers() as start:
         one = await start("a")
         api = OverlayApi(SimpleNamespace(session=one.session, overlay=one.overlay))

@@ -117,8 +117,7 @@ def links(peer: LocalPeer) -> set[str]:
 def is_whole(peers: Sequence[LocalPeer]) -> bool:
     """Whether these daemons, and they only, are alive to each other and linked as the graph wants.
 
-    Their tables have to be equal: a word that is still under way could change somebody's mind. Up
-    to seven peers the graph is the full mesh; beyond, it is what one of them computes.
+    Their tables have to be equal: a word that is still under way could change somebody's mind.
     """
     ids = {peer.peer_id for peer in peers}
     first = standing(peers[0])
@@ -126,14 +125,8 @@ def is_whole(peers: Sequence[LocalPeer]) -> bool:
         return False
     if any(standing(peer) != first for peer in peers[1:]):
         return False
-    held = {peer.peer_id: links(peer) for peer in peers}
-    if len(peers) <= 7:
-        return all(held[peer] == ids - {peer} for peer in ids)
-    if any(peer not in held[other] for peer, others in held.items() for other in others):
-        return False
-    edges = peers[0].call("overlay.topology")["edges_list"]
-    wanted = {peer: {a if b == peer else b for a, b, _ in edges if peer in (a, b)} for peer in ids}
-    return held == wanted
+    statuses = [peer.call("node.status") for peer in peers]
+    return all(status["neighbours"] == status["wanted"] for status in statuses)
 
 
 def declared_dead(peers: Iterable[LocalPeer], *, since: float = 0.0) -> set[str]:
