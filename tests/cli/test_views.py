@@ -47,7 +47,7 @@ def test_status_of_a_joiner_without_network_job_or_figures(status, train_status)
 
 def test_status_says_how_many_links_are_missing(status):
     answer = status | {"neighbours": ["a", "b"], "wanted": ["b", "c", "d"]}
-    assert lines_of(views.status(answer))["links"] == "2 (2 more wanted)"
+    assert lines_of(views.status(answer))["links"].strip() == "2 (2 more wanted)"
 
 
 def test_an_accuracy_that_is_known_after_mixing_only_is_shown_so(status, train_status):
