@@ -62,7 +62,7 @@ class LocalPeer:
     @property
     def target(self) -> Target:
         """Its control socket."""
-        return Target(self.data_dir / "control.sock", timeout_s=20.0)
+        return Target(self.data_dir / "control.sock", timeout_s=60.0)
 
     @property
     def log(self) -> str:
