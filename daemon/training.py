@@ -15,8 +15,6 @@ Rules kept here:
 from __future__ import annotations
 
 import logging
-import shutil
-from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import trio
@@ -387,17 +385,3 @@ class Run:
     def _exchange_(self) -> Exchange:
         assert self._exchange is not None, "configure comes first"
         return self._exchange
-
-
-def forget_older_runs(current: Path) -> None:
-    """Of the runs before the `current` one only the newest keeps its checkpoints."""
-    folder = current.parent
-    if folder.is_dir():
-        others = [path for path in folder.iterdir() if path != current and path.is_dir()]
-        for path in sorted(others, key=lambda path: path.stat().st_mtime)[:-1]:
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def checkpoint_dir(data_dir: Path, run: str) -> Path:
-    """Where a run's checkpoints lie."""
-    return data_dir / "checkpoints" / run
