@@ -117,7 +117,8 @@ def _start_parser(start: argparse.ArgumentParser) -> None:
 
 
 def _start(arguments: argparse.Namespace) -> int:
-    from daemon.config import Config, load_config
+    from daemon.config import Config
+    from daemon.config_sources import load_config
 
     flags: dict[str, Any] = {
         key: getattr(arguments, flag)

@@ -10,6 +10,7 @@ Rules kept here:
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from learner.job import Job
 from learner.job_file import job_from_json
@@ -33,6 +34,16 @@ class PostedJob:
     def rank(self) -> tuple[int, str]:
         """What decides between two postings."""
         return self.version, self.job.digest
+
+    def brief(self) -> dict[str, Any]:
+        """As it is shown by the control API where the job itself would be too much."""
+        return {
+            "name": self.job.name,
+            "version": self.version,
+            "digest": self.job.digest,
+            "run": self.run,
+            "refused": self.refused,
+        }
 
 
 class JobRejected(ValueError):

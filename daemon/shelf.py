@@ -9,7 +9,7 @@ Rules kept here:
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from daemon.bootstrap import MODEL
@@ -27,6 +27,15 @@ class Outgoing:
 
     message: bytearray
     lies: Mapping[str, bytearray] = field(default_factory=dict)
+
+    @classmethod
+    def split(cls, vectors: bytearray, size_bytes: int, lie_to: Sequence[str]) -> Outgoing:
+        """What the learner gave: the message, followed by a lie for each of `lie_to`."""
+        if not lie_to:
+            return cls(vectors)
+        starts = range(0, len(vectors), size_bytes)
+        message, *lies = [vectors[start : start + size_bytes] for start in starts]
+        return cls(message, dict(zip(lie_to, lies, strict=True)))
 
 
 class Shelf:

@@ -15,8 +15,6 @@ Rules kept here:
 from __future__ import annotations
 
 import logging
-import shutil
-from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import trio
@@ -26,13 +24,13 @@ from daemon.convergence import Convergence
 from daemon.gap_gauge import GapGauge
 from daemon.inbox import BYTES_PER_VALUE
 from daemon.jobs import PostedJob
+from daemon.judgement import judge
 from daemon.learner_process import Learner, LearnerDied, LearnerFailed
 from daemon.notes import Announce, Paired, TrainState
 from daemon.pair_exchange import PairExchange
-from daemon.round_exchange import Gathered, RoundExchange
+from daemon.round_exchange import RoundExchange
 from daemon.shelf import Outgoing
 from daemon.to_the_end import to_the_end
-from daemon.trust import NOT_FINITE
 from learner.channel import Payload
 from learner.messages import (
     CheckpointSaved,
@@ -115,11 +113,6 @@ class Run:
     def run(self) -> str:
         """The posting's name."""
         return self._posted.run
-
-    @property
-    def learner_pid(self) -> int:
-        """The learner's process id."""
-        return self._learner.pid
 
     # The life of a run.
 
@@ -273,7 +266,8 @@ class Run:
         lie_to = tuple(sorted(self._around.overlay.links)) if self._lies else ()
         work = RunLocal(number, evaluate, restart, lie_to)
         done, vectors = await self._learner.call(work, LocalDone)
-        outgoing = self._outgoing(vectors, lie_to)
+        size = BYTES_PER_VALUE * self._ready_learner.values
+        outgoing = Outgoing.split(vectors, size, lie_to)
         gathered = await exchange.exchange(number, outgoing, self.train_state(), done.seconds)
         payload: list[Payload] = [r.vectors for r in gathered.received.values()]
         payload += gathered.credits
@@ -294,7 +288,7 @@ class Run:
                 "consensus_distance": mixed.distance,
                 "change": mixed.change,
                 **gathered.figures(),
-                **self._weights_in_the_end(gathered, mixed),
+                **judge(self._around.trust, self._job.robust, gathered, mixed),
                 "spectral_gap": self._gauge.look(
                     self._around.overlay.machine.graph, self._job.gossip.mixing, exchange.epoch
                 ),
@@ -303,37 +297,6 @@ class Run:
             },
         )
         self._converged.add(mixed.change, mixed.distance)
-
-    def _outgoing(self, vectors: bytearray, lie_to: tuple[str, ...]) -> Outgoing:
-        size = BYTES_PER_VALUE * self._ready_learner.values
-        rows = [vectors[start : start + size] for start in range(0, len(vectors), size)]
-        return (
-            Outgoing(rows[0], dict(zip(lie_to, rows[1:], strict=True)))
-            if lie_to
-            else Outgoing(vectors)
-        )
-
-    def _weights_in_the_end(self, gathered: Gathered, mixed: Mixed) -> dict[str, Any]:
-        """What the mixing rule made of the weights, for the metrics; and whom it holds what
-        against."""
-        for place in mixed.rejected:
-            self._around.trust.refuse(
-                tuple(gathered.received)[place], NOT_FINITE, f"in round {mixed.round}"
-            )
-        if not self._job.robust.active:
-            return {}
-        self._around.trust.hears(len(gathered.partners), self._job.robust.liars)
-        if mixed.weights is None:
-            return {}
-        used = dict(zip(gathered.received, mixed.weights, strict=True))
-        refused = {tuple(gathered.received)[place] for place in mixed.rejected}
-        good = {p: gathered.weights[p] for p in used if p not in refused}
-        self._around.trust.mixed(good, used)
-        return {
-            "own_weight": 1.0 - sum(used.values()),
-            "weights": {peer: round(weight, 6) for peer, weight in used.items()},
-            "dropped": sum(not weight for weight in used.values()),
-        }
 
     def _record(self, number: int, figures: dict[str, Any]) -> None:
         progress = self._around.progress
@@ -387,17 +350,3 @@ class Run:
     def _exchange_(self) -> Exchange:
         assert self._exchange is not None, "configure comes first"
         return self._exchange
-
-
-def forget_older_runs(current: Path) -> None:
-    """Of the runs before the `current` one only the newest keeps its checkpoints."""
-    folder = current.parent
-    if folder.is_dir():
-        others = [path for path in folder.iterdir() if path != current and path.is_dir()]
-        for path in sorted(others, key=lambda path: path.stat().st_mtime)[:-1]:
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def checkpoint_dir(data_dir: Path, run: str) -> Path:
-    """Where a run's checkpoints lie."""
-    return data_dir / "checkpoints" / run

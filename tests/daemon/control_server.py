@@ -14,7 +14,7 @@ from daemon.access import Access, Tokens, access_over_tcp
 from daemon.events import EventLog
 from daemon.jsonrpc import Method
 from daemon.listener import serve
-from daemon.methods import EventsApi
+from daemon.node_api import EventsApi
 from daemon.server import ControlApp
 from tests.system.certificates import make_certificate
 

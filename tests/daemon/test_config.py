@@ -3,8 +3,10 @@ import tomllib
 
 import pytest
 
-from daemon import config as config_module
-from daemon.config import MAX_SOCKET_PATH, Config, load_config
+from daemon import config_sources
+from daemon.config import Config
+from daemon.config_checks import MAX_SOCKET_PATH
+from daemon.config_sources import load_config
 from learner.schema import SchemaError, commented_toml
 from overlay.addresses import is_loopback
 from overlay.tickets import Ticket, write_ticket
@@ -12,7 +14,7 @@ from overlay.tickets import Ticket, write_ticket
 
 @pytest.fixture(autouse=True)
 def _no_default_file(tmp_path, monkeypatch):
-    monkeypatch.setattr(config_module, "default_config_file", lambda: tmp_path / "absent.toml")
+    monkeypatch.setattr(config_sources, "default_config_file", lambda: tmp_path / "absent.toml")
     monkeypatch.setenv("XDG_DATA_HOME", "/tmp/xdg")
 
 

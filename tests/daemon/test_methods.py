@@ -7,11 +7,12 @@ import pytest
 from daemon.graph_report import describe
 from daemon.jsonrpc import RpcError
 from daemon.learner_process import LearnerDied, LearnerFailed
-from daemon.methods import TrustApi, build
+from daemon.methods import build
 from daemon.overlay_api import OverlayApi
 from daemon.refusals import BAD_PATH, LEARNER_FAILED, NOT_TRAINING, STORE_FAILED, UNKNOWN_PEER
 from daemon.session import NotTraining
 from daemon.store import StoreFull
+from daemon.training_api import TrustApi
 from learner.job import Gossip, Job, Partition, Robust, Training
 from overlay.identity import spelled
 

@@ -9,11 +9,11 @@ import torch
 import trio
 import trio.testing
 
+from daemon.checkpoint_folders import forget_older_runs
 from daemon.learner_process import LearnerDied, LearnerFailed
 from daemon.notes import NOTES, Announce, JobOffer, JobState, TrainState
 from daemon.session import NotTraining
 from daemon.store import StoreFull
-from daemon.training import forget_older_runs
 from learner.job import Algorithm, Gossip, Job, Model, Partition, Training
 from learner.messages import (
     Bootstrap,
@@ -474,14 +474,14 @@ async def test_a_model_of_another_layout_is_refused_clearly_and_others_train_on(
 
 def odd_layout(peer):
     """Let this peer's learner build an MLP whatever the job says."""
-    configuration = peer.session._configuration
+    configuration = peer.session._supervisor._configuration
 
     async def another(posted):
         command = await configuration(posted)
         job = dataclasses.replace(posted.job, model=Model("mlp", {"hidden": [4]}))
         return dataclasses.replace(command, job=job.to_json())
 
-    peer.session._configuration = another
+    peer.session._supervisor._configuration = another
 
 
 # Jobs.
@@ -829,7 +829,7 @@ async def test_a_question_that_the_end_of_a_run_overtakes_is_answered(peers, sma
         async with trio.open_nursery() as nursery, run._between:
             nursery.start_soon(ask)
             await trio.testing.wait_all_tasks_blocked()
-            one.session._restart()
+            one.session._supervisor.restart()
             await one.until(lambda: answers)
         assert answers == ["told"]
 

@@ -35,7 +35,7 @@ def test_the_job_names_the_classes_as_the_folders_are_named(job):
 
 
 def test_a_joining_owner_allows_what_the_job_names(job):
-    from daemon.config import load_config
+    from daemon.config_sources import load_config
     from daemon.jobs import JobBoard
 
     config = load_config(EXAMPLE / "gossipd.toml", flags={}, environ={})
