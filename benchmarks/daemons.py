@@ -2,10 +2,7 @@
 
 Rules kept here:
 - everything is learned through the control API, and times are those of the daemons' own events;
-- a daemon is asked seldom, and a round of questions ends at the first one that is not there yet;
-- the wanted graph is asked of one daemon, `surveyor`, once: it depends on the members alone. The
-  analysis leaves numpy in that daemon's memory, so the surveyor should be one that is killed
-  before memory is measured.
+- a daemon is asked seldom, and a round of questions ends at the first one that is not there yet.
 """
 
 from __future__ import annotations
@@ -15,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from benchmarks.course import News, Start
 from benchmarks.processes import cores
@@ -36,16 +33,14 @@ class Daemons:
     """The daemons by name; made by `daemons`."""
 
     def __init__(
-        self, folder: Path, names: Sequence[str], *, profile: str, surveyor: str, stack: ExitStack
+        self, folder: Path, names: Sequence[str], *, profile: str, stack: ExitStack
     ) -> None:
         self.names = names
         self._folder = folder
         self._flags = ["--no-learner", "--profile", profile]
-        self._surveyor = surveyor
         self._stack = stack
         self._peers: dict[str, LocalPeer] = {}
         self._mute: set[str] = set()
-        self._wanted: dict[str, set[str]] = {}
         self._asked_in_order = list(names)
 
     def start(self) -> Start:
@@ -64,8 +59,6 @@ class Daemons:
 
     def converged(self) -> bool:
         """Whether everybody holds everybody for alive, and has the links that the graph wants."""
-        if not self._wanted and not self._survey():
-            return False
         for name in self._asked_in_order:
             if not self._is_settled(name):
                 self._asked_in_order.remove(name)
@@ -77,7 +70,7 @@ class Daemons:
         """The last of: a member was held for alive, a wanted link came up."""
         times = [news.at for news in self.news(0.0) if news.kind == "alive"]
         for peer in self._peers.values():
-            wanted = self._wanted[peer.peer_id]
+            wanted = peer.call("node.status")["wanted"]
             links = peer.events("link.up", limit=MOST_EVENTS)
             times += [event["at"] for event in links if event["data"]["peer"] in wanted]
         return max(times)
@@ -126,34 +119,19 @@ class Daemons:
         self._mute.discard(name)
         return ready_at, launched_at
 
-    def _survey(self) -> bool:
-        """Ask for the wanted graph, if the surveyor knows everybody by now."""
-        surveyor = self._peers[self._surveyor]
-        if not self._knows_everybody(surveyor.call("overlay.members")):
-            return False
-        for a, b, _ in surveyor.call("overlay.topology")["edges_list"]:
-            self._wanted.setdefault(a, set()).add(b)
-            self._wanted.setdefault(b, set()).add(a)
-        return True
-
     def _is_settled(self, name: str) -> bool:
         peer = self._peers[name]
         members = peer.call("overlay.members")
-        linked = {member["peer"] for member in members if member["neighbour"]}
-        return self._knows_everybody(members) and self._wanted[peer.peer_id] <= linked
-
-    def _knows_everybody(self, members: list[dict[str, Any]]) -> bool:
         alive = {member["name"] for member in members if member["state"] == "alive"}
-        return alive == set(self.names)
+        status = peer.call("node.status")
+        return alive == set(self.names) and set(status["wanted"]) <= set(status["neighbours"])
 
 
 @contextmanager
-def daemons(
-    names: Sequence[str], folder: Path, *, profile: str, surveyor: str
-) -> Iterator[Daemons]:
+def daemons(names: Sequence[str], folder: Path, *, profile: str) -> Iterator[Daemons]:
     """A group of daemons with their data in `folder`; none runs after the block."""
     with ExitStack() as stack:
-        group = Daemons(folder, names, profile=profile, surveyor=surveyor, stack=stack)
+        group = Daemons(folder, names, profile=profile, stack=stack)
         try:
             yield group
         finally:

@@ -23,12 +23,10 @@ from __future__ import annotations
 import argparse
 import json
 import random
-import signal
 import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from benchmarks.course import Plan, run_course
@@ -36,7 +34,7 @@ from benchmarks.daemons import daemons
 from benchmarks.processes import machine
 from benchmarks.serf import SerfFailed, find_serf, serf_agents, serf_version
 from cli.client import ControlError
-from cli.local_peers import PeerFailed
+from cli.local_peers import PeerFailed, interrupt_on_sigterm
 from cli.render import number, table
 
 # The most that each figure may be.
@@ -56,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
     if arguments.peers < 2 or not 1 <= arguments.kills <= arguments.peers:
         print("detection: --peers is 2 or more, --kills between 1 and --peers", file=sys.stderr)
         return 2
-    signal.signal(signal.SIGTERM, _interrupt)
+    interrupt_on_sigterm()
     try:
         result = measure(arguments)
     except (TimeoutError, PeerFailed, ControlError, SerfFailed) as error:
@@ -132,7 +130,7 @@ def _measure_gossipd(names: list[str], plan: Plan, profile: str) -> dict[str, An
     with (
         tempfile.TemporaryDirectory(prefix="gossipd-detection-") as folder,
         # The first victim loses its memory before memory is measured.
-        daemons(names, Path(folder), profile=profile, surveyor=plan.victims[0]) as group,
+        daemons(names, Path(folder), profile=profile) as group,
     ):
         return run_course(group, plan, _sayer("gossipd"))
 
@@ -165,10 +163,6 @@ def _parser() -> argparse.ArgumentParser:
     add("--busy-s", type=float, default=60.0, help="how long the cores are taken (default 60)")
     add("--json", action="store_true", help="print one JSON object")
     return parser
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.processes import cores, cpu_s, rss_mb
-from cli.local_peers import LocalPeer, local_peer, wait_until
+from cli.local_peers import LocalPeer, interrupt_on_sigterm, local_peer, wait_until
 
 PEERS = 5
 IDLE_S = 20.0
@@ -34,6 +34,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.footprint", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
+    interrupt_on_sigterm()
     result = measure()
     if arguments.json:
         print(json.dumps(result))

@@ -21,7 +21,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from cli.local_peers import LocalPeer, local_peer, wait_until
+from cli.local_peers import LocalPeer, interrupt_on_sigterm, local_peer, wait_until
 from learner.job_file import job_from_toml
 
 PEERS = 3
@@ -59,6 +59,7 @@ def main() -> int:
     parser.add_argument("--data", type=Path, required=True, help="where torchvision finds MNIST")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
+    interrupt_on_sigterm()
     raw = arguments.data / "MNIST" / "raw"
     missing = [name for name in FILES if not (raw / name).is_file()]
     if missing:

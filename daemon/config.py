@@ -95,6 +95,12 @@ class LearnerSettings:
         " folder:PATH or npz:PATH to read, mnist-download to fetch that data set. Code is called"
         " with the job's options: allow only what may be called with anybody's",
     )
+    jobs_from: str = setting(
+        "issuer",
+        "the lowest role whose jobs this peer takes: founder, issuer (and the founder) or member"
+        " (everybody); the same at all peers",
+        choices=("founder", "issuer", "member"),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,16 +2,20 @@
 
 Rules kept here:
 - a job is remembered before it is in force, and in force before anybody is told;
+- a job of somebody who may not submit one here is reported, and neither taken nor passed on;
 - a neighbour's job that this version cannot read is reported and left alone: it may be newer.
 """
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
+from daemon.authorship import Authors
 from daemon.jobs import JobBoard, JobRejected, PostedJob
-from daemon.notes import JobOffer, JobRequest, JobState, Note
+from daemon.notes import NOTES, JobOffer, JobRequest, JobState, Note
 from daemon.store import Store, StoreFailed
 from learner.job import Job
 from overlay.identity import short
@@ -23,6 +27,7 @@ class JobOffice:
     def __init__(
         self,
         board: JobBoard,
+        authors: Authors,
         store: Store,
         *,
         say: Callable[[str, Note], None],
@@ -31,6 +36,7 @@ class JobOffice:
         on_posted: Callable[[], None],
     ) -> None:
         self.board = board
+        self._authors = authors
         self._store = store
         self._say = say
         self._neighbours = neighbours
@@ -43,16 +49,21 @@ class JobOffice:
     async def submit(self, job: Job) -> PostedJob:
         """Make `job` the network's job.
 
-        Raises StoreFailed, and then the job before it stays in force.
+        Raises NotAnAuthor or StoreFailed, and then the job before it stays in force.
         """
-        posted = self.board.proposal(job)
-        await self._store.in_thread(self._store.put, _words(posted, own=True))
+        posted = await self._proposed(job)
         while not self.board.post(posted):  # a neighbour's came in meanwhile
-            posted = self.board.proposal(job)
-            await self._store.in_thread(self._store.put, _words(posted, own=True))
+            posted = await self._proposed(job)
         self._report("job.submitted", {"run": posted.run, "name": posted.job.name})
         self._tell(posted, but="")
         self._on_posted()
+        return posted
+
+    async def _proposed(self, job: Job) -> PostedJob:
+        """The job, signed and on disk."""
+        plain = self.board.proposal(job)
+        posted = replace(plain, proof=self._authors.sign(plain.version, plain.text))
+        await self._store.in_thread(self._store.put, _words(posted, own=True))
         return posted
 
     def offer(self, job: Job) -> None:
@@ -76,19 +87,22 @@ class JobOffice:
 
     async def restore(self) -> None:
         """Put the job of the last life in force, if there was one."""
-        version, text, own = await self._store.in_thread(
-            lambda: [self._store.get(key) for key in ("job_version", "job", "job_own")]
+        offer, own = await self._store.in_thread(
+            lambda: [self._store.get(key) for key in ("job_offer", "job_own")]
         )
-        if text:
-            self.board.restore(int(version), text, own=own == "yes")
+        if offer:
+            self.board.restore(read_offer(offer), own=own == "yes")
             self._on_posted()
 
-    def allow(self, names: tuple[str, ...]) -> None:
-        """Allow other code from now on."""
+    def allow(self, names: tuple[str, ...], jobs_from: str) -> None:
+        """Allow other code, and take the jobs of other roles, from now on."""
         before = self.board.posted
         self.board.allow(names)
         if self.board.posted != before:
             self._on_posted()
+        self._authors.take_from(jobs_from)
+        for peer in self._neighbours():
+            self._say(peer, JobRequest())
 
     # What neighbours say.
 
@@ -104,18 +118,22 @@ class JobOffice:
                     self._say(peer, JobRequest())
             case JobRequest():
                 if (posted := self.board.posted) is not None:
-                    self._say(peer, JobOffer(posted.version, posted.job.to_json()))
+                    self._say(peer, posted.offer)
             case JobOffer():
                 self._take_over(peer, note)
 
     def _take_over(self, peer: str, offer: JobOffer) -> None:
         try:
-            posted = self.board.hear(offer.version, offer.text)
+            posted = self.board.candidate(offer)
         except JobRejected as error:
             self._report("job.unreadable", {"from": short(peer), "reason": str(error)[:500]})
             return
         if posted is None:
             return
+        if objection := self._authors.objection(offer):
+            self._report("job.unauthorised", {"from": short(peer), "reason": objection})
+            return
+        self.board.post(posted)
         heard = {"from": short(peer), "run": posted.run, "refused": posted.refused}
         self._report("job.received", heard)
         try:
@@ -129,12 +147,16 @@ class JobOffice:
     def _tell(self, posted: PostedJob, *, but: str) -> None:
         for peer in self._neighbours():
             if peer != but:
-                self._say(peer, JobOffer(posted.version, posted.job.to_json()))
+                self._say(peer, posted.offer)
 
 
 def _words(posted: PostedJob, *, own: bool) -> dict[str, str]:
-    return {
-        "job_version": str(posted.version),
-        "job": posted.job.to_json(),
-        "job_own": "yes" if own else "",
-    }
+    offer = base64.b64encode(NOTES.encode(posted.offer)).decode()
+    return {"job_offer": offer, "job_own": "yes" if own else ""}
+
+
+def read_offer(words: str) -> JobOffer:
+    """A job as it was put on disk."""
+    offer = NOTES.decode(base64.b64decode(words))
+    assert isinstance(offer, JobOffer)
+    return offer

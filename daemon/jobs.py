@@ -12,18 +12,28 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from daemon.notes import JobOffer, Proof
 from learner.job import Job
 from learner.job_file import job_from_json
 from learner.schema import SchemaError
+from overlay.certificates import read_chain
 
 
 @dataclass(frozen=True, slots=True)
 class PostedJob:
-    """A job of the network. `refused` says why this peer will not run it ('' if it will)."""
+    """A job of the network. `text` is its JSON as its author signed it; `refused` says why this
+    peer will not run it ('' if it will)."""
 
     version: int
     job: Job
+    text: str
+    proof: Proof
     refused: str = ""
+
+    @property
+    def offer(self) -> JobOffer:
+        """What neighbours are told."""
+        return JobOffer(self.version, self.text, self.proof)
 
     @property
     def run(self) -> str:
@@ -43,6 +53,7 @@ class PostedJob:
             "digest": self.job.digest,
             "run": self.run,
             "refused": self.refused,
+            "author": read_chain(self.proof.chain).peer_id if self.proof.chain else None,
         }
 
 
@@ -66,8 +77,9 @@ class JobBoard:
         return self.posted.rank if self.posted is not None else (0, "")
 
     def proposal(self, job: Job) -> PostedJob:
-        """A job of this peer's owner, above whatever is in force. Code it names is trusted."""
-        return PostedJob(self.rank[0] + 1, job)
+        """A job of this peer's owner, above whatever is in force, unsigned yet. Code it names is
+        trusted."""
+        return PostedJob(self.rank[0] + 1, job, job.to_json(), Proof())
 
     def post(self, posted: PostedJob) -> bool:
         """Put a proposal in force; False if something outranks it by now."""
@@ -76,21 +88,21 @@ class JobBoard:
         self.posted = posted
         return True
 
-    def hear(self, version: int, text: str) -> PostedJob | None:
-        """A neighbour's job; the new posting if it wins. Raises JobRejected."""
+    def candidate(self, offer: JobOffer) -> PostedJob | None:
+        """A neighbour's job, if it outranks the one in force. Raises JobRejected."""
         try:
-            job = job_from_json(text, source="the network's job")
+            job = job_from_json(offer.text, source="the network's job")
         except SchemaError as error:
             raise JobRejected(str(error)) from None
-        if (version, job.digest) <= self.rank:
+        if (offer.version, job.digest) <= self.rank:
             return None
-        self.posted = PostedJob(version, job, self.refusal(job))
-        return self.posted
+        return PostedJob(offer.version, job, offer.text, offer.proof, self.refusal(job))
 
-    def restore(self, version: int, text: str, *, own: bool) -> None:
+    def restore(self, offer: JobOffer, *, own: bool) -> None:
         """The posting of the last life; `own` if this peer's owner had submitted it."""
-        job = job_from_json(text, source="the remembered job")
-        self.posted = PostedJob(version, job, "" if own else self.refusal(job))
+        job = job_from_json(offer.text, source="the remembered job")
+        refused = "" if own else self.refusal(job)
+        self.posted = PostedJob(offer.version, job, offer.text, offer.proof, refused)
 
     def allow(self, names: tuple[str, ...]) -> None:
         """Allow other code from now on; a job that was refused may run now."""

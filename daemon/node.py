@@ -21,6 +21,7 @@ import trio
 
 from daemon import methods, prometheus
 from daemon.access import Access, access_over_tcp, read_tokens
+from daemon.authorship import NotAnAuthor
 from daemon.config import DEFAULT_PORT, Config
 from daemon.credentials import Credentials
 from daemon.entering import CannotEnter, enter, seeds
@@ -151,7 +152,7 @@ async def _start(node: Node, job: Job | None) -> None:
     if posted is not None:
         node.session.jobs.ignore(job)
     elif not node.config.overlay.join:
-        await node.session.jobs.submit(job)
+        await _post(node, job)
     else:
         node.session.jobs.offer(job)
 
@@ -223,9 +224,11 @@ async def _save_members(node: Node) -> None:
 
 
 async def _post(node: Node, job: Job) -> None:
-    """Post the offered job; on a full disk try again later."""
+    """Post a job from the command line; on a full disk try again later."""
     try:
         await node.session.jobs.submit(job)
+    except NotAnAuthor as error:
+        node.session.report("job.ignored", {"reason": str(error)})
     except StoreFailed as error:
         log.warning("the job is not posted: %s", error)
         node.session.jobs.offer(job)

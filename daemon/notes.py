@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from overlay.certificates import MAX_CERTIFICATE_BYTES
 from overlay.codec import Codec
 from overlay.identity import is_id
+from overlay.records import MAX_CHAIN, SIGNATURE_BYTES
 
 MAX_NOTE_BYTES = 48 * 1024
 MAX_PARTNERS = 512
@@ -36,11 +38,28 @@ class JobRequest:
 
 
 @dataclass(frozen=True, slots=True)
+class Proof:
+    """Who submitted a job: when (Unix seconds), with which certificates, and the signature. Empty
+    in a network of plain links."""
+
+    at: int = 0
+    chain: tuple[bytes, ...] = ()
+    signature: bytes = b""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.at < 2**53 or len(self.chain) > MAX_CHAIN:
+            raise ValueError("number out of range")
+        if len(self.signature) not in (0, SIGNATURE_BYTES):
+            raise ValueError("signature of the wrong form")
+
+
+@dataclass(frozen=True, slots=True)
 class JobOffer:
     """A job as canonical JSON."""
 
     version: int
     text: str
+    proof: Proof
 
     def __post_init__(self) -> None:
         _check_job(self.version, "")
@@ -109,6 +128,7 @@ NOTES = Codec(
     },
     max_bytes=MAX_NOTE_BYTES,
     max_text=20_000,
+    max_binary=MAX_CERTIFICATE_BYTES,
 )
 
 

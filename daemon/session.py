@@ -14,6 +14,7 @@ from typing import Any
 
 import trio
 
+from daemon.authorship import Authors
 from daemon.config import Config
 from daemon.events import EventLog
 from daemon.exchange import Repeated, View
@@ -48,8 +49,8 @@ log = logging.getLogger("gossipd.session")
 # Events that somebody should look into.
 TROUBLE = (
     "dial.failed", "peer.misbehaved", "learner.died", "train.failed", "checkpoint.failed",
-    "checkpoint.skipped", "disk.full", "store.failed", "job.unreadable", "config.rejected",
-    "peer.refused", "peer.suspicious", "robust.too_small",
+    "checkpoint.skipped", "disk.full", "store.failed", "job.unreadable", "job.unauthorised",
+    "config.rejected", "peer.refused", "peer.suspicious", "robust.too_small",
 )  # fmt: skip
 
 
@@ -75,6 +76,7 @@ class Session:
         self.progress = Progress()
         self.jobs = JobOffice(
             JobBoard(config.learner.allow, own_data=bool(config.data.source)),
+            Authors(config.learner.jobs_from, lambda: self.overlay),
             store,
             say=self._send,
             neighbours=lambda: self.overlay.links,
@@ -131,8 +133,8 @@ class Session:
         self.touch()
 
     def reconfigure(self, config: Config) -> None:
-        """Take over what can change while running: the code that jobs may import."""
-        self.jobs.allow(config.learner.allow)
+        """Take over what can change while running: what jobs may use here, and whose."""
+        self.jobs.allow(config.learner.allow, config.learner.jobs_from)
 
     def running(self) -> Run:
         """The run at work. Raises NotTraining."""

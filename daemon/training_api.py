@@ -5,9 +5,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from daemon.authorship import NotAnAuthor
 from daemon.jsonrpc import RpcError
 from daemon.naming import peer_named
-from daemon.refusals import JOB_INVALID, NOT_TRAINING, STORE_FAILED, UNKNOWN_PEER
+from daemon.refusals import (
+    JOB_INVALID,
+    NETWORK_REFUSED,
+    NOT_TRAINING,
+    STORE_FAILED,
+    UNKNOWN_PEER,
+)
 from daemon.running import Node
 from daemon.store import StoreFailed
 from learner.job import Job
@@ -37,6 +44,8 @@ class JobApi:
         parsed = _parse_job(job, toml)
         try:
             posted = await self._node.session.jobs.submit(parsed)
+        except NotAnAuthor as error:
+            raise RpcError(NETWORK_REFUSED, "network_refused", str(error)) from None
         except StoreFailed as error:
             raise _store_failed(error) from None
         return {"version": posted.version, "digest": posted.job.digest, "run": posted.run}

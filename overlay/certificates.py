@@ -33,6 +33,7 @@ from overlay.keys import key_id, public_bytes
 from overlay.records import MAX_CHAIN
 
 Role = Literal["founder", "issuer", "member"]
+# By rank.
 ROLES: tuple[Role, ...] = ("founder", "issuer", "member")
 Chain = tuple[bytes, ...]
 

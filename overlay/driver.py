@@ -123,6 +123,11 @@ class Overlay:
     # What the room above uses.
 
     @property
+    def notary(self) -> Notary:
+        """Signs for this peer, and says whose word others' is."""
+        return self._notary
+
+    @property
     def my_id(self) -> str:
         """This peer's id."""
         return self.machine.table.my_id

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -66,6 +66,15 @@ class Notary(Protocol):
     def may_revoke(self, revocation: Revocation) -> bool:
         """Whether its author may revoke its subject, and did."""
 
+    def word(self, purpose: str, words: Sequence[object]) -> tuple[Chain, bytes]:
+        """This peer's word on what the overlay only carries: its chain and its signature."""
+
+    def author(
+        self, purpose: str, words: Sequence[object], chain: Chain, signature: bytes, at: float
+    ) -> Certified | None:
+        """Whose word that is, as certified at Unix time `at`; None where nobody signs. Raises
+        Forged."""
+
 
 class Unsigned:
     """Believes everything."""
@@ -96,6 +105,14 @@ class Unsigned:
 
     def may_revoke(self, revocation: Revocation) -> bool:
         return False
+
+    def word(self, purpose: str, words: Sequence[object]) -> tuple[Chain, bytes]:
+        return (), b""
+
+    def author(
+        self, purpose: str, words: Sequence[object], chain: Chain, signature: bytes, at: float
+    ) -> Certified | None:
+        return None
 
 
 class Signing:
@@ -183,6 +200,20 @@ class Signing:
             authority_key=self._authority_key,
             network=self.network,
         )
+
+    def word(self, purpose: str, words: Sequence[object]) -> tuple[Chain, bytes]:
+        return self.chain, sign(self._key, purpose, self.network, words)
+
+    def author(
+        self, purpose: str, words: Sequence[object], chain: Chain, signature: bytes, at: float
+    ) -> Certified | None:
+        try:
+            author = check_chain(chain, self._authority, at)
+        except BadCertificate as error:
+            raise Forged(f"the author of this {purpose}: {error}") from None
+        if not is_signed(author.public_key, signature, purpose, self.network, words):
+            raise Forged(f"this {purpose} is not the word of {short(author.peer_id)}")
+        return author
 
 
 def seal(

@@ -175,7 +175,7 @@ async def test_who_has_company_or_a_job_stays_in_its_network(world, company):
     if company == "members":
         world.know_somebody()
     else:
-        world.store.put({"job": "{}"})
+        world.store.put({"job_offer": "{}"})
     words = await world.refused(world.ticket())
     assert words == (
         f"this data directory belongs to network {short(own)}, not to the ticket's: use another"

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon.jobs import JobBoard, JobRejected
+from daemon.notes import JobOffer, Proof
 from learner.job import Data, Job, Model
 from learner.schema import as_table
 
@@ -20,7 +21,8 @@ def submit(board, job):
 
 
 def hear(board, version, job):
-    return board.hear(version, job.to_json())
+    posted = board.candidate(JobOffer(version, job.to_json(), Proof()))
+    return posted if posted is not None and board.post(posted) else None
 
 
 def test_an_empty_board_ranks_below_everything():
@@ -89,7 +91,7 @@ def test_what_is_no_job_is_rejected_and_changes_nothing(text):
     board = JobBoard(())
     before = submit(board, Job())
     with pytest.raises(JobRejected):
-        board.hear(99, text)
+        board.candidate(JobOffer(99, text, Proof()))
     assert board.posted == before
 
 
@@ -173,7 +175,7 @@ def text_of(**sections):
 )
 def test_where_no_code_or_path_belongs_none_is_taken(sections):
     with pytest.raises(JobRejected):
-        JobBoard(("os:system",)).hear(1, text_of(**sections))
+        JobBoard(("os:system",)).candidate(JobOffer(1, text_of(**sections), Proof()))
 
 
 # Where a job's text that is not one of a few known words leads.
@@ -205,6 +207,6 @@ def test_allowed_code_and_the_owners_own_jobs_run():
 @pytest.mark.parametrize("own", [True, False])
 def test_a_restored_job_is_trusted_if_it_was_the_owners(own):
     board = JobBoard(())
-    board.restore(4, FOREIGN.to_json(), own=own)
+    board.restore(JobOffer(4, FOREIGN.to_json(), Proof()), own=own)
     assert board.rank == (4, FOREIGN.digest)
     assert (board.posted.refused == "") is own

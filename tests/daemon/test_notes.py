@@ -4,7 +4,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from daemon.notes import (
-    MAX_NOTE_BYTES,
     MAX_PARTNERS,
     NOTES,
     STATES,
@@ -12,18 +11,27 @@ from daemon.notes import (
     JobOffer,
     JobRequest,
     JobState,
+    Proof,
     TrainState,
 )
 from learner.job_file import MAX_JOB_BYTES
+from overlay.certificates import MAX_CERTIFICATE_BYTES
 from overlay.codec import WireError
+from overlay.records import MAX_CHAIN, SIGNATURE_BYTES
 
 NUMBERS = st.integers(0, 2**53 - 1)
 TEXTS = st.text(max_size=64)
 IDS = st.text("abcdefghijklmnopqrstuvwxyz234567", min_size=52, max_size=52)
+PROOFS = st.builds(
+    Proof,
+    NUMBERS,
+    st.lists(st.binary(max_size=MAX_CERTIFICATE_BYTES), max_size=MAX_CHAIN).map(tuple),
+    st.sampled_from([b"", bytes(SIGNATURE_BYTES)]),
+)
 EVERY_NOTE = st.one_of(
     st.builds(JobState, NUMBERS, TEXTS),
     st.just(JobRequest()),
-    st.builds(JobOffer, NUMBERS, st.text(max_size=2000)),
+    st.builds(JobOffer, NUMBERS, st.text(max_size=2000), PROOFS),
     st.builds(TrainState, TEXTS, st.sampled_from(STATES), NUMBERS, TEXTS, TEXTS, NUMBERS),
     st.builds(Announce, TEXTS, NUMBERS, st.lists(IDS, max_size=8).map(tuple)),
 )
@@ -68,6 +76,9 @@ def test_a_known_tag_with_wrong_fields_is_refused_and_nothing_else(tag, fields):
         lambda: TrainState("r", "idle", 0, "", "", -1),
         lambda: TrainState("r", "idle", 0, "", "x" * 129, 0),
         lambda: Announce("r", 1, ("not an id",)),
+        lambda: Proof(-1),
+        lambda: Proof(0, (b"",) * (MAX_CHAIN + 1)),
+        lambda: Proof(0, (), b"short"),
         lambda: Announce("r", 1, ("a" * 52,) * (MAX_PARTNERS + 1)),
     ],
 )
@@ -77,6 +88,8 @@ def test_values_out_of_range_are_refused(make):
 
 
 def test_the_largest_job_and_the_most_partners_fit():
-    assert len(NOTES.encode(JobOffer(1, "x" * MAX_JOB_BYTES))) <= MAX_NOTE_BYTES
+    proof = Proof(2**53 - 1, (bytes(MAX_CERTIFICATE_BYTES),) * MAX_CHAIN, bytes(SIGNATURE_BYTES))
+    offer = JobOffer(1, "x" * MAX_JOB_BYTES, proof)
+    assert NOTES.decode(NOTES.encode(offer)) == offer
     note = Announce("r" * 128, 2**53 - 1, ("a" * 52,) * MAX_PARTNERS)
     assert NOTES.decode(NOTES.encode(note)) == note

@@ -10,8 +10,9 @@ import trio
 import trio.testing
 
 from daemon.checkpoint_folders import forget_older_runs
+from daemon.job_office import read_offer
 from daemon.learner_process import LearnerDied, LearnerFailed
-from daemon.notes import NOTES, Announce, JobOffer, JobState, TrainState
+from daemon.notes import NOTES, Announce, JobOffer, JobState, Proof, TrainState
 from daemon.session import NotTraining
 from daemon.store import StoreFull
 from learner.job import Algorithm, Gossip, Job, Model, Partition, Training
@@ -500,7 +501,7 @@ async def test_a_submitted_job_replaces_the_job_everywhere(peers, small_job):
         for peer in three:
             await peer.until_state("finished")
             assert peer.session.jobs.board.posted.run == posted.run
-            assert peer.store.get("job") == other.to_json()
+            assert read_offer(peer.store.get("job_offer")).text == other.to_json()
             assert peer.progress.layout_text == "4 tensors, 610 values"
             assert peer.overlay.machine.graph.choice.name == "ring"
         assert three[1].store.get("job_own") == "yes"
@@ -659,7 +660,7 @@ async def test_a_job_that_cannot_be_read_is_reported_and_left_alone(peers):
     async with peers() as start:
         one = await start("a")
         for text in ("{}}", '{"nam": "a key of a later version"}'):
-            one.session.note(B, NOTES.encode(JobOffer(3, text)))
+            one.session.note(B, NOTES.encode(JobOffer(3, text, Proof())))
         assert [told["from"] for told in one.saw("job.unreadable")] == [B[:8], B[:8]]
         assert "did you mean 'name'" in one.saw("job.unreadable")[1]["reason"]
         assert one.session.jobs.board.posted is None
