@@ -26,7 +26,8 @@ from typing import Any
 import msgpack
 import trio
 
-from benchmarks.fuzz_targets import Target, targets
+from benchmarks.fuzz_contract import Target
+from benchmarks.fuzz_targets import targets
 from benchmarks.processes import rss_mb
 
 INPUTS = 1_000_000

@@ -41,6 +41,7 @@ from overlay.greeting import (
     make_hello,
     other_network,
     read_answer,
+    what_keeps_out,
 )
 from overlay.holding import Listener, LiveLinks
 from overlay.identity import is_id, new_id, short
@@ -328,7 +329,7 @@ class Overlay:
             self._adopting -= adopting
         if (no := check_author(answer.record, proven, self._notary)) is not None:
             raise Declined(no)
-        if machine.revocation_of(answer.record) is not None:
+        if what_keeps_out(answer.record, machine.table) is not None:
             raise Declined(Refuse("revoked", "who answers there was revoked"))
         if adopting and (not machine.network_id or self._may_adopt()):
             self.adopt(answer.network)

@@ -6,11 +6,14 @@ welcomes it; peers of different networks never link.
 
 from __future__ import annotations
 
+from overlay.certificates import read_chain
 from overlay.codec import WireError
 from overlay.identity import short
 from overlay.machine import OverlayMachine
+from overlay.membership import Membership
 from overlay.notary import Forged, Notary
 from overlay.records import Record
+from overlay.revocation import Revocation
 from overlay.transport import HandshakeFailed
 from overlay.wire import CONTROL, PROTOCOL_VERSION, Hello, Refuse, Welcome
 
@@ -79,12 +82,21 @@ def refusal(hello: Hello, machine: OverlayMachine, now: float) -> Refuse | None:
         return Refuse("homeless", reason, machine.candidacy(now))
     if hello.network not in ("", mine):
         return Refuse("network", other_network(mine, hello.network))
-    if (out := machine.revocation_of(hello.record)) is not None:
+    if (out := what_keeps_out(hello.record, machine.table)) is not None:
         reason = f"this peer was revoked: {out.reason or 'no reason was given'}"
         return Refuse("revoked", reason, revocation=out)
     if not machine.admits(hello.record.peer_id):
         return Refuse("busy", "this peer has as many newcomers as it takes at a time; try again")
     return None
+
+
+def what_keeps_out(record: Record, table: Membership) -> Revocation | None:
+    """The revocation that bars the author of a record for good, or None."""
+    revocations = table.revocations
+    if not revocations or not record.chain:
+        return revocations.by_peer.get(record.peer_id)
+    known = table.get(record.peer_id) is not None
+    return revocations.against(read_chain(record.chain), known=known)
 
 
 def other_network(theirs: str, mine: str) -> str:

@@ -1,13 +1,14 @@
 """The overlay's decisions: events in, effects out. No sockets, clocks or tasks.
 
 Theory of operation. The machine holds what this peer knows (`knowledge`: member table, graphs,
-outbox), the live links, and the part it has in finding the dead (`detection`). Whatever it learns
-it passes on to every link but the one it came from, once: news floods the overlay in as many hops
-as the graph's diameter. From the table follow the links it wants; `_reconcile` compares them with
-those it has and asks the driver to dial or to close.
+outbox), the live links, its part in finding the dead (`detection`) and its judgement of what others
+say of them (`hearsay`). Whatever it learns it passes on to every link but the one it came from,
+once: news floods the overlay in as many hops as the graph's diameter. From the table follow the
+links it wants; `_reconcile` compares them with those it has and asks the driver to dial or to
+close.
 
 A lost link is re-dialled at once; what comes of that is evidence. Tables that stay different are
-compared part by part (anti-entropy). A peer without a network asks its seeds until one has a
+compared part by part (`anti_entropy`). A peer without a network asks its seeds until one has a
 network, or until those without agree who founds one (`founding`).
 
 Rules kept here:
@@ -23,7 +24,7 @@ import random
 from collections.abc import Iterable
 from typing import Any, assert_never
 
-from overlay.certificates import read_chain
+from overlay.anti_entropy import AntiEntropy
 from overlay.detection import Detector
 from overlay.dialling import Dialler
 from overlay.effects import (
@@ -42,19 +43,18 @@ from overlay.effects import (
     Wake,
 )
 from overlay.founding import Candidacy, Founding
+from overlay.hearsay import Hearsay
 from overlay.identity import is_id
 from overlay.knowledge import Knowledge
 from overlay.links import Links, LinkState
-from overlay.membership import BUCKETS, Membership, part_of
+from overlay.membership import Membership
 from overlay.neighbourhood import Neighbourhood
-from overlay.news import pages, revocation_pages
 from overlay.notary import Notary
 from overlay.profile import Profile
 from overlay.records import Fate, Member, Record
 from overlay.revocation import Revocation
 from overlay.rings import Rings
 from overlay.topology import Choice
-from overlay.verdicts import Verdicts
 from overlay.wire import Heartbeat, LinkMessage, News, Revoked, SyncPage, SyncRequest
 
 # Links that the graph does not want, at a time: joiners that still learn who their neighbours are.
@@ -85,18 +85,13 @@ class OverlayMachine:
         self._profile = profile
         self._known = Knowledge(self.table, self.graph, profile)
         self._detector = Detector(self._known, profile, now, self._dispute, notary)
-        self._verdicts = Verdicts(
-            self.graph.observers,
-            suspected_at=self._detector.suspected_at,
-            refutable_s=profile.suspicion_shortest_s,
-            patience_s=2 * profile.suspicion_longest_s,
-        )
+        self._hearsay = Hearsay(self._known, self._detector, profile, self._dispute)
+        self._tables = AntiEntropy(self._known, profile)
         self._dialler = Dialler(self.table, profile, rng, now)
         self._founding = Founding(me.peer_id, profile.founding_s)
         self._links = Links(profile, self._detector.health)
         self._heartbeat_at = now
         self._beaten_at = -math.inf
-        self._synced_at = -math.inf
         self._reconciled: frozenset[str] | None = None  # the neighbours when links last fitted
         self._wake_at = now
         self._effects: list[Effect] = []
@@ -114,14 +109,6 @@ class OverlayMachine:
     def has_just_dialled(self, peer: str, now: float) -> bool:
         """Whether a dial of `peer` is under way that should win over one of theirs."""
         return self._dialler.has_just_dialled(peer, now)
-
-    def revocation_of(self, record: Record) -> Revocation | None:
-        """What keeps the author of a record out for good, or None."""
-        revocations = self.table.revocations
-        if not revocations or not record.chain:
-            return revocations.by_peer.get(record.peer_id)
-        known = self.table.get(record.peer_id) is not None
-        return revocations.against(read_chain(record.chain), known=known)
 
     def admits(self, peer: str) -> bool:
         """Whether a link to `peer` is welcome: a neighbour's always, a few others' at a time."""
@@ -221,71 +208,25 @@ class OverlayMachine:
             case News():
                 self._on_news(peer, message, now)
             case SyncRequest():
-                self._send_differing(peer, message)
+                self._send(peer, *self._tables.answer(message))
             case SyncPage():
-                self._on_table(peer, message, now)
+                self._tables.learn(message, peer, now)
+                self._hearsay.read(message.fates, peer, now)
             case Revoked():
-                self._on_revoked(peer, message, now)
+                for revocation in message.revocations:
+                    self.revoke(revocation, now, source=peer)
             case _:
                 assert_never(message)
 
     def _on_news(self, peer: str, news: News, now: float) -> None:
-        known, held = self._known, self.table.fates.get
         for record in news.records:
-            known.learn(record, peer, now)
-        unheard = []
-        for fate in news.fates:
-            if held(fate.peer_id) == fate:
-                known.outbox.heard_too(fate, peer)
-            else:
-                unheard.append(fate)
-        if unheard:
-            self._believe(self._verdicts.sift(unheard, now), peer, now)
-            self._correct(peer, unheard)
+            self._known.learn(record, peer, now)
+        self._send(peer, *self._hearsay.hear(news.fates, peer, now))
         for subject in self._detector.hear(news.evidence, peer, now) if news.evidence else ():
             if subject == self.table.my_id:
                 self._answer(now)
             else:
                 self._links.ask(subject, now)
-
-    def _believe(self, fates: list[Fate], source: str, now: float) -> None:
-        """These things befell members, unless they are linked here and may still answer."""
-        undisputed = [fate for fate in fates if not self._dispute(fate, now)]
-        if undisputed:
-            self._known.judge(undisputed, source, now)
-
-    def _correct(self, peer: str, fates: list[Fate]) -> None:
-        """Whoever tells of an earlier life has missed that the member rose above it."""
-        newer = [
-            record
-            for fate in fates
-            if (record := self.table.get(fate.peer_id)) is not None
-            and record.incarnation > fate.incarnation
-            and record.peer_id != self.table.my_id
-        ]
-        for page in pages(newer):
-            self._send(peer, page)
-
-    def _on_table(self, peer: str, page: SyncPage, now: float) -> None:
-        """What another holds. Those who are strangers here and gone there are just remembered."""
-        fates = {fate.peer_id: fate for fate in page.fates}
-        for record in page.records:
-            fate = fates.get(record.peer_id)
-            if fate is None or fate.is_live or fate.incarnation < record.incarnation:
-                continue
-            if self.table.get(record.peer_id) is None:
-                self._known.recall(record, fate, now)
-        for record in page.records:
-            self._known.learn(record, peer, now)
-        proven = self._verdicts.is_proven
-        weighed = [
-            self._detector.weigh_old_word(fate, now, proven=proven(fate)) for fate in page.fates
-        ]
-        self._believe(weighed, peer, now)
-
-    def _on_revoked(self, peer: str, message: Revoked, now: float) -> None:
-        for revocation in message.revocations:
-            self.revoke(revocation, now, source=peer)
 
     def _on_link_up(self, event: LinkUp, now: float) -> None:
         peer = event.record.peer_id
@@ -362,30 +303,6 @@ class OverlayMachine:
             self._dialler.lost(peer, now)
             self._detector.testify(peer, hard=False, now=now)
 
-    # Tables.
-
-    def _ask_for_table(self, peer: str, now: float) -> None:
-        """One request a trip: the answer usually mends what differs on the other links too."""
-        if now - self._synced_at >= self._profile.trip_s:
-            self._synced_at = now
-            self._send(peer, SyncRequest(self.table.digests))
-
-    def _send_differing(self, peer: str, request: SyncRequest) -> None:
-        """The parts in which the tables differ. To those who know next to nobody, everything: they
-        must be able to re-dial the dead, whose addresses others hold already."""
-        is_newcomer = request.digests.count(0) > BUCKETS // 2
-        parts = range(BUCKETS) if is_newcomer else self.table.differing(request.digests)
-        rows = [(m, self.table.fate(m.record.peer_id)) for m in self.table.parts(parts)]
-        told = [(member, fate) for member, fate in rows if fate is None or fate.can_be_told]
-        records = [member.record for member, _ in told if member.is_live or is_newcomer]
-        fates = [fate for _, fate in told if fate is not None]
-        wanted = set(parts)
-        revoked = self.table.revocations.by_peer.items()
-        for out in revocation_pages([r for p, r in revoked if part_of(p) in wanted]):
-            self._send(peer, out)
-        for page in pages(records, fates):
-            self._send(peer, SyncPage(page.records, page.fates))
-
     # Time.
 
     def _finish(self, now: float) -> list[Effect]:
@@ -408,8 +325,7 @@ class OverlayMachine:
         if now >= self._heartbeat_at:
             self._heartbeat_at, self._beaten_at = now + self._profile.heartbeat_s, now
             self._known.forget(now)
-            if self._verdicts:
-                self._believe(self._verdicts.review(now), "", now)
+            self._hearsay.review(now)
             self._detector.beat(now)
             self._links.look_again()  # a calmer peer is less patient
             beat = Heartbeat(self.table.digest)
@@ -420,8 +336,7 @@ class OverlayMachine:
                 self._on_silence(peer, now)
 
     def _flush(self, now: float) -> None:
-        if self._verdicts:
-            self._believe(self._verdicts.review(now), "", now)
+        self._hearsay.review(now)
         for peer, news in self._known.outbox.flush(self._links, now):
             self._send(peer, news)
         self._detector.review(now)
@@ -476,5 +391,9 @@ class OverlayMachine:
                 self._known.judge([link.disputed], "", now)
         return link
 
-    def _send(self, peer: str, message: LinkMessage) -> None:
-        self._effects.append(Send(peer, message))
+    def _ask_for_table(self, peer: str, now: float) -> None:
+        if (request := self._tables.ask(now)) is not None:
+            self._send(peer, request)
+
+    def _send(self, peer: str, *messages: LinkMessage) -> None:
+        self._effects += [Send(peer, message) for message in messages]

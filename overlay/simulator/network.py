@@ -1,4 +1,6 @@
-"""Overlay machines joined without I/O: a heap of what happens when, lines, and accidents.
+"""Overlay machines joined without I/O: processes that dial each other, and accidents.
+
+What a link carries, and when it is there, is for `wires` and `timeline`.
 
 The rules of the real driver are kept: a dial tries the addresses in turn, the lower id's dial wins
 a race, a newer link replaces an older one, a closed link is heard by the other side, a killed
@@ -10,10 +12,8 @@ one history, event by event.
 
 from __future__ import annotations
 
-import heapq
 import random
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from overlay.effects import (
@@ -26,7 +26,6 @@ from overlay.effects import (
     Found,
     Join,
     Leave,
-    LinkDown,
     LinkUp,
     MetHomeless,
     Received,
@@ -36,12 +35,14 @@ from overlay.effects import (
 )
 from overlay.machine import OverlayMachine
 from overlay.membership import Membership
-from overlay.notary import Unsigned
 from overlay.profile import Profile
-from overlay.records import Record, Vote
+from overlay.records import Record
 from overlay.rings import Rings
-from overlay.simulator.lines import Lines, next_retransmission_s, wire_bytes
-from overlay.simulator.sizes import SIGNATURE, message_bytes
+from overlay.simulator.lines import Lines, wire_bytes
+from overlay.simulator.process import Connection, SimulatedPeer, Zeros
+from overlay.simulator.sizes import message_bytes
+from overlay.simulator.timeline import Action, Timeline
+from overlay.simulator.wires import Wires
 from overlay.wire import LinkMessage
 
 # Two links of one pair that begin within this time are a race, not a repair (as in the driver).
@@ -51,49 +52,6 @@ RACE_S = 2.0
 DIAL_MESSAGES, DIAL_BYTES = 4, 1800
 
 
-class Zeros(Unsigned):
-    """Proves nothing, with as many bytes as a signature has."""
-
-    def testimony(self, subject: str, incarnation: int, hard: bool) -> bytes:
-        return SIGNATURE
-
-    def goodbye(self, incarnation: int) -> tuple[Vote, ...]:
-        return (Vote(self._peer_id, incarnation, True, SIGNATURE),)
-
-
-@dataclass(slots=True, eq=False)
-class Connection:
-    """One link; each end holds it while it believes in it."""
-
-    dialler: str
-    since: float
-    # When the last message of each direction arrives (to the dialler; from it): TCP keeps order.
-    busy_until: list[float] = field(default_factory=lambda: [0.0, 0.0])
-    # What a cut line holds back, in the order of its sending, and since when.
-    held: list[tuple[int, SimulatedPeer, SimulatedPeer, LinkMessage]] = field(default_factory=list)
-    held_since: float = 0.0
-
-
-@dataclass(slots=True, eq=False)
-class SimulatedPeer:
-    """A running (or stopped, or killed) process."""
-
-    number: int
-    id: str
-    address: str
-    machine: OverlayMachine
-    connections: dict[str, Connection] = field(default_factory=dict)
-    running: bool = True
-    stopped: bool = False
-    backlog: list[tuple[Callable[..., None], tuple[Any, ...]]] = field(default_factory=list)
-    wakes_at: float = 0.0
-
-    @property
-    def is_up(self) -> bool:
-        """Whether the process runs now."""
-        return self.running and not self.stopped
-
-
 class SimulatedNetwork:
     """Machines, the lines between them, and one clock."""
 
@@ -101,14 +59,21 @@ class SimulatedNetwork:
         self.seed = seed
         self.profile = profile
         self.network_id = network_id
-        self.now = 1000.0
         self.peers: dict[int, SimulatedPeer] = {}
         self.messages = 0
         self.bytes = 0
         self._lines = lines
         self._rng = random.Random(f"lines {seed}")
-        self._happenings: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
-        self._count = 0
+        self._timeline = Timeline()
+        self._later = self._timeline.later
+        self._wires = Wires(
+            self._timeline,
+            lines,
+            self._rng,
+            is_cut=self.is_cut,
+            arrive=self._arrive,
+            handle=self._handle,
+        )
         self._sides: dict[str, int] = {}
         self._by_id: dict[str, SimulatedPeer] = {}
         self._by_address: dict[str, SimulatedPeer] = {}
@@ -173,10 +138,7 @@ class SimulatedNetwork:
         peer = self.peers[number]
         if not peer.stopped:
             return
-        peer.stopped = False
-        backlog, peer.backlog = peer.backlog, []
-        for action, arguments in backlog:
-            action(*arguments)
+        peer.resume()
         if peer.running:
             self._handle(peer, Wake())
 
@@ -203,12 +165,12 @@ class SimulatedNetwork:
         """The lines of these work again."""
         for number in numbers:
             self._sides.pop(self.peers[number].id, None)
-        self._release()
+        self._wires.release(self.peers.values())
 
     def heal(self) -> None:
         """All lines work again."""
         self._sides = {}
-        self._release()
+        self._wires.release(self.peers.values())
 
     def inject(self, number: int, source: int, message: LinkMessage) -> None:
         """`number` hears a message on its link to `source`."""
@@ -216,16 +178,16 @@ class SimulatedNetwork:
 
     # Time.
 
+    @property
+    def now(self) -> float:
+        """Simulated seconds."""
+        return self._timeline.now
+
     def run_for(self, duration_s: float) -> None:
         """Let that much time pass."""
-        end = self.now + duration_s
-        happenings = self._happenings
-        while happenings and happenings[0][0] <= end:
-            self.now, _, action, arguments = heapq.heappop(happenings)
-            action(*arguments)
-        self.now = end
+        self._timeline.run_for(duration_s)
 
-    def at(self, delay_s: float, action: Callable[..., None], *arguments: Any) -> None:
+    def at(self, delay_s: float, action: Action, *arguments: Any) -> None:
         """Do something after a while."""
         self._later(delay_s, action, *arguments)
 
@@ -271,27 +233,15 @@ class SimulatedNetwork:
         )
         address = record.addresses[0] if record.addresses else ""
         peer = SimulatedPeer(number, record.peer_id, address, machine)
-        peer.wakes_at = float("inf")
         self.peers[number] = self._by_id[peer.id] = peer
         if address:
             self._by_address[address] = peer
         return peer
 
-    def _later(self, delay_s: float, action: Callable[..., None], *arguments: Any) -> None:
-        self._count += 1
-        heapq.heappush(self._happenings, (self.now + delay_s, self._count, action, arguments))
-
     def is_cut(self, one: str, other: str) -> bool:
         """Whether the lines between two peers carry nothing now."""
         sides = self._sides
         return bool(sides) and sides.get(one) != sides.get(other)
-
-    def _do(self, peer: SimulatedPeer, action: Callable[..., None], *arguments: Any) -> None:
-        """Let a process act: now, after it is resumed, or never."""
-        if peer.stopped:
-            peer.backlog.append((self._do, (peer, action, *arguments)))
-        elif peer.running:
-            action(*arguments)
 
     def _handle(self, peer: SimulatedPeer, event: Event) -> None:
         machine = peer.machine
@@ -344,43 +294,8 @@ class SimulatedNetwork:
         self.bytes += wire_bytes(message_bytes(message))
         self.sent(peer, message)
         connection = peer.connections.get(to)
-        if connection is None:
-            return
-        other = self._by_id[to]
-        if self.is_cut(peer.id, to) or connection.held:
-            self._hold(connection, self.messages, peer, other, message)
-        else:
-            delay_s = self._lines.delay_s(self._rng)
-            self._carry(connection, self.messages, peer, other, message, delay_s)
-
-    def _carry(
-        self,
-        connection: Connection,
-        order: int,
-        peer: SimulatedPeer,
-        other: SimulatedPeer,
-        message: LinkMessage,
-        delay_s: float,
-    ) -> None:
-        direction = peer.id == connection.dialler
-        arrives = max(connection.busy_until[direction], self.now + delay_s)
-        connection.busy_until[direction] = arrives
-        self._later(arrives - self.now, self._cross, connection, order, peer, other, message)
-
-    def _cross(
-        self,
-        connection: Connection,
-        order: int,
-        peer: SimulatedPeer,
-        other: SimulatedPeer,
-        message: LinkMessage,
-    ) -> None:
-        if self._sides and self.is_cut(peer.id, other.id):
-            self._hold(connection, order, peer, other, message)
-        elif other.stopped:
-            other.backlog.append((self._arrive, (connection, peer, other, message)))
-        else:
-            self._arrive(connection, peer, other, message)
+        if connection is not None:
+            self._wires.send(connection, peer, self._by_id[to], message)
 
     def _arrive(
         self,
@@ -392,51 +307,11 @@ class SimulatedNetwork:
         if other.running and other.connections.get(peer.id) is connection:
             self._handle(other, Received(peer.id, message))
 
-    def _hold(
-        self,
-        connection: Connection,
-        order: int,
-        peer: SimulatedPeer,
-        other: SimulatedPeer,
-        message: LinkMessage,
-    ) -> None:
-        if not connection.held:
-            connection.held_since = self.now
-        connection.held.append((order, peer, other, message))
-
-    def _release(self) -> None:
-        """Lines work again: TCP repeats what they held back, if both ends still believe."""
-        for peer in self.peers.values():
-            for other_id, connection in peer.connections.items():
-                if connection.held and not self.is_cut(peer.id, other_id):
-                    held, connection.held = connection.held, []
-                    wait = next_retransmission_s(self.now - connection.held_since)
-                    for order, sender, receiver, message in sorted(held, key=lambda h: h[0]):
-                        delay = wait + self._lines.delay_s(self._rng)
-                        self._carry(connection, order, sender, receiver, message, delay)
-
     # Links.
 
     def _hear_down(self, peer_id: str, gone_id: str, connection: Connection, orderly: bool) -> None:
-        """The other end of a connection hears that this one is over, after what was sent before."""
-        peer = self._by_id[peer_id]
-        direction = gone_id == connection.dialler
-        arrives = max(connection.busy_until[direction], self.now + self._lines.delay_s(self._rng))
-        self._later(arrives - self.now, self._cross_down, peer, gone_id, connection, orderly)
-
-    def _cross_down(
-        self, peer: SimulatedPeer, gone_id: str, connection: Connection, orderly: bool
-    ) -> None:
-        # Over a cut line nobody hears a reset, and nobody repeats one.
-        if not self.is_cut(peer.id, gone_id):
-            self._do(peer, self._lose, peer, gone_id, connection, orderly)
-
-    def _lose(
-        self, peer: SimulatedPeer, gone_id: str, connection: Connection, orderly: bool
-    ) -> None:
-        if peer.connections.get(gone_id) is connection:
-            del peer.connections[gone_id]
-            self._handle(peer, LinkDown(gone_id, orderly))
+        """The other end of a connection hears that this one is over."""
+        self._wires.hang_up(connection, gone_id, self._by_id[peer_id], orderly=orderly)
 
     def _dial(
         self,
@@ -480,7 +355,7 @@ class SimulatedNetwork:
             if not mine.network_id:
                 self._handle(other, MetHomeless(mine.candidacy(self.now), ""))
             met = MetHomeless(theirs.candidacy(self.now), dial.target)
-            self._later(back_s, self._do, peer, self._handle, peer, met)
+            self._later(back_s, peer.do, self._handle, peer, met)
             self._fail(peer, dial, back_s, "declined")
             return
         if self._is_duplicate(other, peer.id) or not theirs.admits(peer.id):
@@ -490,7 +365,7 @@ class SimulatedNetwork:
         record, digest = theirs.table.me, theirs.table.digest
         self._join(other, peer, connection, LinkUp(mine.table.me, mine.table.digest, ""))
         answer = LinkUp(record, digest, dial.target)
-        self._later(back_s, self._do, peer, self._answer, peer, other, connection, answer)
+        self._later(back_s, peer.do, self._answer, peer, other, connection, answer)
 
     def _answer(
         self, peer: SimulatedPeer, other: SimulatedPeer, connection: Connection, event: LinkUp
@@ -514,7 +389,7 @@ class SimulatedNetwork:
 
     def _fail(self, peer: SimulatedPeer, dial: Dial, delay_s: float, outcome: DialOutcome) -> None:
         event = DialFailed(dial.target, outcome, outcome)
-        self._later(delay_s, self._do, peer, self._handle, peer, event)
+        self._later(delay_s, peer.do, self._handle, peer, event)
 
     def _is_duplicate(self, peer: SimulatedPeer, other_id: str) -> bool:
         preferred, connection = peer.id < other_id, peer.connections.get(other_id)

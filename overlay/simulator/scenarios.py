@@ -15,7 +15,7 @@ from random import Random
 from typing import Any
 
 from overlay.records import Record, State
-from overlay.simulator.network import SimulatedPeer
+from overlay.simulator.process import SimulatedPeer
 from overlay.simulator.watch import Watched, spread
 
 LOOK_EVERY_S = 0.1

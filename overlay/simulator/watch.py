@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 from overlay.effects import Report
 from overlay.neighbourhood import MEMBERSHIP_RINGS
 from overlay.rings import Rings
-from overlay.simulator.network import SimulatedNetwork, SimulatedPeer
+from overlay.simulator.network import SimulatedNetwork
+from overlay.simulator.process import SimulatedPeer
 from overlay.wire import LinkMessage
 
 if TYPE_CHECKING:

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from benchmarks.fuzz_targets import Broken, check_answer
+from benchmarks.fuzz_contract import Broken
+from benchmarks.fuzz_control_api import check_answer
 from tests.fuzz.inputs import TARGETS, check, inputs, quick
 
 

@@ -4,7 +4,9 @@ import pytest
 import trio
 from hypothesis import given
 
-from benchmarks.fuzz_targets import Broken, World
+from benchmarks.fuzz_contract import Broken
+from benchmarks.fuzz_targets import believing
+from benchmarks.fuzz_world import World
 from overlay.credence import believed
 from overlay.notary import Unsigned
 from overlay.wire import CONTROL, News
@@ -33,4 +35,4 @@ def test_a_notary_that_believes_everything_would_be_noticed():
     world.judge = Unsigned(world.people[0].record.peer_id)
     changed = CONTROL.encode(world.words()[0]).replace(b"again", b"AGAIN")
     with pytest.raises(Broken):
-        trio.run(world.believing, changed)
+        trio.run(believing, world, changed)

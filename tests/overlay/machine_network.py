@@ -14,7 +14,8 @@ from overlay.notary import Forged
 from overlay.profile import PROFILES
 from overlay.records import State
 from overlay.simulator.lines import Lines, parse_latency
-from overlay.simulator.network import SimulatedNetwork, SimulatedPeer
+from overlay.simulator.network import SimulatedNetwork
+from overlay.simulator.process import SimulatedPeer
 from overlay.simulator.sizes import message_bytes
 from overlay.wire import CONTROL
 
@@ -73,7 +74,6 @@ class World(SimulatedNetwork):
     def cut_pair(self, one, other):
         """The line between these two, and no other, carries nothing, until `mend`."""
         self._cut_pairs.add(frozenset((self.peers[one].id, self.peers[other].id)))
-        self._sides.setdefault("", 0)  # there is trouble somewhere: messages are looked at
 
     def mend(self):
         """All lines work again."""
