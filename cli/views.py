@@ -232,7 +232,8 @@ def job(answer: dict[str, Any]) -> str:
     """`gossipctl job show`: the job as TOML."""
     if answer["job"] is None:
         return "there is no job yet; submit one with: gossipctl job submit job.toml"
-    lines = [f"# version {answer['version']}, digest {answer['digest']}"]
+    author = f", submitted by {answer['author'][:SHORT]}" if answer["author"] else ""
+    lines = [f"# version {answer['version']}, digest {answer['digest']}{author}"]
     if answer["refused"]:
         lines.append(f"# NOT RUN HERE: {answer['refused']}")
     plain = {k: v for k, v in answer["job"].items() if not isinstance(v, dict)}

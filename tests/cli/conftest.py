@@ -205,7 +205,8 @@ def status(train_status):
         "uptime_s": 130.0, "members": 3, "neighbours": ["b" * 52], "wanted": ["b" * 52],
         "train": train_status,
         "paused": False, "traffic": {}, "cpu_s": 1.0, "rss_bytes": 60_500_000,
-        "job": {"name": "digits", "version": 2, "digest": "d1", "run": "2-d1", "refused": ""},
+        "job": {"name": "digits", "version": 2, "digest": "d1", "run": "2-d1", "refused": "",
+                "author": "a" * 52},
     }  # fmt: skip
 
 

@@ -43,7 +43,7 @@ def answers(daemon, status, members, train_status, topology_answer):
         "train.block": {"peer": "b" * 52, "blocked": True},
         "train.unblock": {"peer": "b" * 52, "blocked": False},
         "job.show": {
-            "version": 1, "digest": "d", "refused": "",
+            "version": 1, "digest": "d", "refused": "", "author": None,
             "job": json.loads(json.dumps(as_table(Job()))),
         },
         "job.submit": {"version": 2, "digest": "e", "run": "2-e"},

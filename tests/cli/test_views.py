@@ -155,10 +155,11 @@ def test_a_shown_job_can_be_submitted_again(job):
         "version": 2,
         "digest": "d",
         "refused": "",
+        "author": "abcdefghij" * 5,
         "job": json.loads(json.dumps(as_table(job))),
     }
     text = views.job(answer)
-    assert text.startswith("# version 2, digest d\n")
+    assert text.startswith("# version 2, digest d, submitted by abcdefgh\n")
     assert job_from_toml(text, source="shown") == job
 
 
@@ -167,6 +168,7 @@ def test_a_job_that_is_not_run_here_says_why():
         "version": 2,
         "digest": "d",
         "refused": "not allowed",
+        "author": None,
         "job": json.loads(json.dumps(as_table(Job()))),
     }
     assert "# NOT RUN HERE: not allowed" in views.job(answer)

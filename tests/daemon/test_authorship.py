@@ -59,6 +59,13 @@ def test_jobs_are_taken_from_the_roles_that_the_owner_names_and_those_above(
             assert "learner.jobs_from" in objection
 
 
+def test_another_lowest_role_counts_from_then_on(authority, make):
+    reader, offer = make(authority.member()), offer_of(make(authority.member(), "member"))
+    assert reader.objection(offer) != ""
+    reader.take_from("member")
+    assert reader.objection(offer) == ""
+
+
 def test_who_may_not_submit_is_told_before_anybody_else_hears_of_it(authority, make):
     with pytest.raises(NotAnAuthor, match="jobs are taken from founder or issuer here"):
         make(authority.member("member")).sign(1, TEXT)

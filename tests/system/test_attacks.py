@@ -15,7 +15,9 @@ import trio
 
 from benchmarks.processes import rss_mb
 from cli.local_peers import local_peer, wait_until
-from daemon.notes import NOTES, JobRequest
+from daemon.authorship import PURPOSE
+from daemon.notes import NOTES, JobOffer, JobRequest, Proof
+from learner.job import Job
 from overlay import tls
 from overlay.certificates import request
 from overlay.enrolment import ENROL, Authority, Denied, Renew, enrol
@@ -779,3 +781,25 @@ async def test_rounds_go_on_while_a_member_floods(training):
     assert any("you broke a limit" in words for words in told)
     assert round_of(victim) > before[0] + 3
     assert round_of(other) > before[1] + 3
+
+
+@on_trio(40)
+async def test_a_plain_members_job_is_nobodys(training):
+    victim = training.founder
+    mallory = await training.member()
+    text = Job(name="without robust rules").to_json()
+    in_force = victim.call("job.show")["digest"]
+    at = int(time.time())
+    chain, signature = mallory.notary.word(PURPOSE, (99, text, at))
+    async with mallory.linked(victim.address) as link:
+        founders = link.welcome.record.chain
+        for proof in (Proof(), Proof(at, chain, signature), Proof(at, founders, signature)):
+            await link.say(Note(NOTES.encode(JobOffer(99, text, proof))))
+        await until(lambda: len(victim.events("job.unauthorised")) == 3, 5, "it is reported")
+    reasons = [event["data"]["reason"] for event in victim.events("job.unauthorised")]
+    assert reasons[0].startswith("the author of this job: ")
+    assert reasons[1].startswith(f"{mallory.id[:8]} is a plain member")
+    assert reasons[2] == f"this job is not the word of {victim.peer_id[:8]}"
+    for peer in training.peers:
+        assert peer.call("job.show")["digest"] == in_force
+        assert peer.call("train.status")["state"] == "training"

@@ -84,11 +84,21 @@ def test_an_issuer_invites_while_the_founder_is_dead_and_a_member_cannot(swarm):
     assert "this peer is no issuer: ask the founder" in words
     code, words = ctl(issuer, "invite", "--role", "issuer", check=False)
     assert (code, "only the network's founder appoints issuers" in words) == (1, True)
+    file = swarm.folder / "job.toml"
+    file.write_text('name = "for all"\n')
+    code, words = ctl(member, "job", "submit", str(file), check=False)
+    assert code == 1
+    assert "is a plain member, and jobs are taken from founder or issuer here" in words
+    ctl(issuer, "job", "submit", str(file))
     late = swarm.start("late", "--join", ctl(issuer, "invite").strip())
     whole(issuer, member, late)
     assert late.call("node.info")["network"] == founder.facts["network"]
-    # The founder comes back and believes whom the issuer let in.
-    whole(swarm.start("p0"), issuer, member, late)
+    # The founder comes back and believes whom the issuer let in, and what it submitted.
+    founder = swarm.start("p0")
+    whole(founder, issuer, member, late)
+    for peer in (member, late, founder):
+        wait_until(lambda peer=peer: peer.call("job.show")["version"] == 1, KNOWN_S, "the job")
+        assert peer.call("job.show")["author"] == issuer.peer_id
 
 
 def test_a_revoked_member_is_out_everywhere_and_stays_out(swarm):
