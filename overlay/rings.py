@@ -63,16 +63,17 @@ class Rings:
     def around(self, peer: str, count: int, is_member: IsMember) -> frozenset[str]:
         """The neighbours of a peer among the members on the first `count` rings; all of the
         members where they are so few that the degree reaches everybody."""
-        few = self._few(2 * count + 1, is_member)
-        if few is not None:
-            return frozenset(few) - {peer}
         found = set()
         for number in range(count):
             ring = self._rings[number]
             at = bisect.bisect_left(ring, _place(self._network_id, number, peer))
             found.add(_next(ring, range(at - 1, at - len(ring), -1), is_member))
             found.add(_next(ring, range(at + 1, at + len(ring)), is_member))
-        return frozenset(found - {peer, ""})
+        found -= {peer, ""}
+        if len(found) == 2 * count and is_member(peer):
+            return frozenset(found)  # were there only so many, these would be all
+        few = self._few(2 * count + 1, is_member)
+        return frozenset(found) if few is None else frozenset(few) - {peer}
 
     def is_large(self, count: int, is_member: IsMember) -> bool:
         """Whether the members are more than the degree of the first `count` rings reaches."""

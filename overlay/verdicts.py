@@ -66,13 +66,13 @@ class Verdicts:
         for peer in [p for p, w in self._waiting.items() if now - w.since > self._patience_s]:
             del self._waiting[peer]
         whole = map(_of, list(self._waiting.values()))
-        weighed = [self._weigh(fate, now) for fate in whole]
+        weighed = [self._weigh(fate, self._observers(fate.peer_id), now) for fate in whole]
         return [fate for fate in weighed if fate is not None]
 
     def is_proven(self, fate: Fate) -> bool:
         """Whether enough of those that the table designates now voted for a death."""
         votes = [vote for vote in fate.votes if vote.incarnation >= fate.incarnation]
-        return self._is_shared(fate.peer_id, votes)
+        return _is_shared(votes, self._observers(fate.peer_id))
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
@@ -83,33 +83,35 @@ class Verdicts:
             if len(self._waiting) >= MAX_WAITING:
                 del self._waiting[next(iter(self._waiting))]
             waiting = self._waiting[fate.peer_id] = _Waiting(fate, now)
-        self._add(waiting, fate.votes)
-        return self._weigh(_of(waiting), now)
+        observers = self._observers(fate.peer_id)
+        _add(waiting, fate.votes, observers)
+        return self._weigh(_of(waiting), observers, now)
 
-    def _weigh(self, fate: Fate, now: float) -> Fate | None:
+    def _weigh(self, fate: Fate, observers: frozenset[str], now: float) -> Fate | None:
         """A death that waits: believed, a suspicion, or nothing yet."""
         peer, incarnation, _, votes = fate
-        if not self.is_proven(fate):
+        current = [vote for vote in votes if vote.incarnation >= incarnation]
+        if not _is_shared(current, observers):
             return None
-        hard = [vote for vote in votes if vote.hard and vote.incarnation >= incarnation]
-        if self._is_shared(peer, hard) or now - self._suspected_at(peer) >= self._refutable_s:
+        hard = [vote for vote in current if vote.hard]
+        if _is_shared(hard, observers) or now - self._suspected_at(peer) >= self._refutable_s:
             del self._waiting[peer]
             return fate
         is_suspect = self._suspected_at(peer) < math.inf
         return None if is_suspect else Fate(peer, incarnation, State.SUSPECT, votes)
 
-    def _add(self, waiting: _Waiting, votes: Iterable[Vote]) -> None:
-        observers = self._observers(waiting.fate.peer_id)
-        for vote in votes:
-            held = waiting.votes.pop(vote.observer, None)
-            newer = vote if held is None or vote.incarnation > held.incarnation else held
-            if held is not None or len(waiting.votes) < MAX_VOTES or vote.observer in observers:
-                waiting.votes[vote.observer] = newer  # at the end, where `_of` looks
 
-    def _is_shared(self, peer: str, votes: Iterable[Vote]) -> bool:
-        observers = self._observers(peer)
-        voted = {vote.observer for vote in votes if vote.observer in observers}
-        return len(voted) >= max(1, min(SHARED, len(observers)))
+def _add(waiting: _Waiting, votes: Iterable[Vote], observers: frozenset[str]) -> None:
+    for vote in votes:
+        held = waiting.votes.pop(vote.observer, None)
+        newer = vote if held is None or vote.incarnation > held.incarnation else held
+        if held is not None or len(waiting.votes) < MAX_VOTES or vote.observer in observers:
+            waiting.votes[vote.observer] = newer  # at the end, where `_of` looks
+
+
+def _is_shared(votes: Iterable[Vote], observers: frozenset[str]) -> bool:
+    voted = {vote.observer for vote in votes if vote.observer in observers}
+    return len(voted) >= max(1, min(SHARED, len(observers)))
 
 
 def _of(waiting: _Waiting) -> Fate:
