@@ -3,7 +3,8 @@ says which roles may submit one (`learner.jobs_from`).
 
 Rules kept here:
 - an author is judged by what it was when it signed: its certificate may have expired since;
-- the jobs of a revoked member count no more, but for those that it signed before it gave up a key;
+- the jobs of a revoked member count no more, whenever it says that it signed them; whoever gave up
+  a key signs its job anew with the next;
 - in a network of plain links nobody has a role, and every job counts.
 """
 
@@ -13,7 +14,7 @@ import time
 from collections.abc import Callable
 
 from daemon.notes import JobOffer, Proof
-from overlay.certificates import ROLES, Certified
+from overlay.certificates import ROLES, read_chain
 from overlay.driver import Overlay
 from overlay.identity import short
 from overlay.notary import Forged
@@ -62,13 +63,10 @@ class Authors:
                 f" {' or '.join(self._roles)} here: submit it there, or set learner.jobs_from at"
                 " every peer"
             )
-        if self._is_out(author, proof.at):
+        if self._overlay().machine.table.revocations.counts(author):
             return f"its author {short(author.peer_id)} was revoked: submit the job once more"
         return ""
 
-    def _is_out(self, author: Certified, at: int) -> bool:
-        revocations = self._overlay().machine.table.revocations
-        if not revocations.counts(author):
-            return False
-        revocation = revocations.by_peer[author.peer_id]
-        return revocation.author != author.peer_id or at > revocation.at
+    def is_by_my_old_key(self, proof: Proof) -> bool:
+        """Whether this peer, whose job it is, has another key by now."""
+        return bool(proof.chain) and read_chain(proof.chain).peer_id != self._overlay().my_id

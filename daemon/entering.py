@@ -128,7 +128,7 @@ def _found(config: Config, store: Store, credentials: Credentials) -> None:
 
 def _check_free(store: Store, credentials: Credentials) -> None:
     """A peer that is alone may leave its network for another."""
-    if store.members() or store.get("job_offer"):
+    if store.members() or store.get("job_offer") or store.get("job"):
         mine = short(credentials.network or store.get("network"))
         raise CannotEnter(
             f"this data directory belongs to network {mine}, not to the ticket's: {ANOTHER}"

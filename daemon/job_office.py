@@ -13,10 +13,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from daemon.authorship import Authors
+from daemon.authorship import Authors, NotAnAuthor
 from daemon.jobs import JobBoard, JobRejected, PostedJob
 from daemon.notes import NOTES, JobOffer, JobRequest, JobState, Note
-from daemon.store import Store, StoreFailed
+from daemon.store import Store
 from learner.job import Job
 from overlay.identity import short
 
@@ -33,6 +33,7 @@ class JobOffice:
         say: Callable[[str, Note], None],
         neighbours: Callable[[], Iterable[str]],
         report: Callable[[str, dict[str, Any]], None],
+        remember: Callable[[dict[str, str]], None],
         on_posted: Callable[[], None],
     ) -> None:
         self.board = board
@@ -41,6 +42,7 @@ class JobOffice:
         self._say = say
         self._neighbours = neighbours
         self._report = report
+        self._remember = remember
         self._on_posted = on_posted
         self._offered: Job | None = None
 
@@ -49,8 +51,9 @@ class JobOffice:
     async def submit(self, job: Job) -> PostedJob:
         """Make `job` the network's job.
 
-        Raises NotAnAuthor or StoreFailed, and then the job before it stays in force.
+        Raises NotAnAuthor, JobRejected or StoreFailed, and then the job before it stays in force.
         """
+        self.review()
         posted = await self._proposed(job)
         while not self.board.post(posted):  # a neighbour's came in meanwhile
             posted = await self._proposed(job)
@@ -90,9 +93,34 @@ class JobOffice:
         offer, own = await self._store.in_thread(
             lambda: [self._store.get(key) for key in ("job_offer", "job_own")]
         )
-        if offer:
-            self.board.restore(read_offer(offer), own=own == "yes")
-            self._on_posted()
+        if not offer:
+            return
+        self.board.restore(read_offer(offer), own=own == "yes")
+        posted = self.board.posted
+        if own == "yes" and posted is not None and self._authors.is_by_my_old_key(posted.proof):
+            await self._sign_anew(posted)
+        self._on_posted()
+
+    async def _sign_anew(self, posted: PostedJob) -> None:
+        """Vouch for this peer's own job with its new key; the run stays what it is."""
+        try:
+            proof = self._authors.sign(posted.version, posted.text)
+        except NotAnAuthor as error:
+            self._report("job.unauthorised", {"from": "this peer", "reason": str(error)})
+            return
+        self.board.posted = posted = replace(posted, proof=proof)
+        await self._store.in_thread(self._store.put, _words(posted, own=True))
+
+    def review(self) -> None:
+        """Somebody may have been revoked: ask the neighbours for another job if the one in force
+        was theirs."""
+        board = self.board
+        if board.posted is None or board.is_void:
+            return
+        board.is_void = bool(self._authors.objection(board.posted.offer))
+        if board.is_void:
+            for peer in self._neighbours():
+                self._say(peer, JobRequest())
 
     def allow(self, names: tuple[str, ...], jobs_from: str) -> None:
         """Allow other code, and take the jobs of other roles, from now on."""
@@ -108,16 +136,18 @@ class JobOffice:
 
     def greet(self, peer: str) -> None:
         """Tell a new neighbour which job is in force here."""
+        self.review()
         self._say(peer, JobState(*self.board.rank))
 
     def hear(self, peer: str, note: JobState | JobRequest | JobOffer) -> None:
         """Ask for a job that wins, give the one in force, or take one over."""
+        self.review()
         match note:
             case JobState():
                 if (note.version, note.digest) > self.board.rank:
                     self._say(peer, JobRequest())
             case JobRequest():
-                if (posted := self.board.posted) is not None:
+                if (posted := self.board.posted) is not None and not self.board.is_void:
                     self._say(peer, posted.offer)
             case JobOffer():
                 self._take_over(peer, note)
@@ -133,14 +163,17 @@ class JobOffice:
         if objection := self._authors.objection(offer):
             self._report("job.unauthorised", {"from": short(peer), "reason": objection})
             return
+        before = self.board.posted
         self.board.post(posted)
+        if before is not None and before.run == posted.run:
+            # The same job, vouched for by another key.
+            self.board.posted = replace(posted, refused=before.refused)
+            self._remember({"job_offer": _written(posted.offer)})
+            self._tell(posted, but=peer)
+            return
         heard = {"from": short(peer), "run": posted.run, "refused": posted.refused}
         self._report("job.received", heard)
-        try:
-            # From a callback that cannot wait; rare, and a millisecond.
-            self._store.put(_words(posted, own=False))
-        except StoreFailed as error:
-            self._report(error.kind, {"reason": str(error)})
+        self._remember(_words(posted, own=False))
         self._tell(posted, but=peer)
         self._on_posted()
 
@@ -151,8 +184,11 @@ class JobOffice:
 
 
 def _words(posted: PostedJob, *, own: bool) -> dict[str, str]:
-    offer = base64.b64encode(NOTES.encode(posted.offer)).decode()
-    return {"job_offer": offer, "job_own": "yes" if own else ""}
+    return {"job_offer": _written(posted.offer), "job_own": "yes" if own else ""}
+
+
+def _written(offer: JobOffer) -> str:
+    return base64.b64encode(NOTES.encode(offer)).decode()
 
 
 def read_offer(words: str) -> JobOffer:

@@ -1,7 +1,8 @@
 """The network's job: one versioned job, spread from neighbour to neighbour.
 
 Rules kept here:
-- the higher (version, digest) wins everywhere, so all peers end with the same job;
+- the higher (version, digest) wins everywhere, so all peers end with the same job; one whose
+  author was revoked since loses against every other, and stays in force until there is one;
 - a job is checked as strictly as a file before it is taken, and remembered before it is told;
 - a job from the network that would import code this owner did not allow is not taken; it is passed
   on all the same, for others may allow it.
@@ -12,7 +13,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from daemon.notes import JobOffer, Proof
+from daemon.notes import MAX_VERSION, JobOffer, Proof
 from learner.job import Job
 from learner.job_file import job_from_json
 from learner.schema import SchemaError
@@ -70,22 +71,28 @@ class JobBoard:
         self._allowed = frozenset(allowed)
         self._own_data = own_data
         self.posted: PostedJob | None = None
+        self.is_void = False  # its author is out: it stays until there is another
 
     @property
     def rank(self) -> tuple[int, str]:
-        """The rank in force; (0, '') while there is no job."""
-        return self.posted.rank if self.posted is not None else (0, "")
+        """The rank in force; (0, '') while there is no job that counts."""
+        return (0, "") if self.posted is None or self.is_void else self.posted.rank
 
     def proposal(self, job: Job) -> PostedJob:
         """A job of this peer's owner, above whatever is in force, unsigned yet. Code it names is
-        trusted."""
-        return PostedJob(self.rank[0] + 1, job, job.to_json(), Proof())
+        trusted. Raises JobRejected where nothing is above."""
+        version = self.posted.version + 1 if self.posted is not None else 1
+        if version > MAX_VERSION:
+            if not self.is_void:
+                raise JobRejected("the job in force has the last version: revoke its author first")
+            version = 1
+        return PostedJob(version, job, job.to_json(), Proof())
 
     def post(self, posted: PostedJob) -> bool:
         """Put a proposal in force; False if something outranks it by now."""
         if posted.rank <= self.rank:
             return False
-        self.posted = posted
+        self.posted, self.is_void = posted, False
         return True
 
     def candidate(self, offer: JobOffer) -> PostedJob | None:

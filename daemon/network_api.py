@@ -12,7 +12,7 @@ from daemon.renewal import NotRenewed, rotate
 from daemon.running import Node
 from daemon.store import StoreFailed
 from overlay.certificates import Role, read_chain
-from overlay.identity import spelled
+from overlay.identity import read_id, spelled
 from overlay.notary import seal
 from overlay.revocation import MAX_REASON
 
@@ -62,17 +62,18 @@ class NetworkApi:
             raise _refused("only the founder and issuers revoke: ask one of them")
         if len(reason) > MAX_REASON or not reason.isprintable():
             raise _refused(f"the reason must be printable, {MAX_REASON} characters at most")
-        out = peer_named(node, peer)
+        # The founder may put out somebody whom the members have forgotten: that key still signs.
+        out = peer_named(node, peer, besides=_id_in(peer) if credentials.is_founder else ())
         record = node.overlay.machine.table.get(out)
-        assert record is not None
         if out == node.overlay.my_id:
             raise _refused("to put this peer itself out, end it: gossipctl leave")
-        if not credentials.is_founder and read_chain(record.chain).role != "member":
-            raise _refused("only the network's founder revokes issuers")
         if credentials.authority_key is not None:
             unsigned = notary.revocation(out, reason)
             revocation = seal(unsigned, credentials.authority_key, notary.network, chain=())
         else:
+            assert record is not None, "only the founder puts strangers out"
+            if read_chain(record.chain).role != "member":
+                raise _refused("only the network's founder revokes issuers")
             revocation = notary.revocation(out, reason, record.chain)
         if not notary.may_revoke(revocation):
             raise _refused("this peer's certificate is not valid now: compare clocks")
@@ -81,7 +82,7 @@ class NetworkApi:
         except StoreFailed as error:
             raise _store_failed(error) from None
         node.overlay.revoke(revocation)
-        return {"revoked": out, "name": record.name, "reason": reason}
+        return {"revoked": out, "name": record.name if record else "", "reason": reason}
 
     async def rotate(self) -> dict[str, Any]:
         """Change this peer's key: the daemon starts over under a new id, in the same network."""
@@ -104,3 +105,11 @@ def _refused(message: str) -> RpcError:
 
 def _store_failed(error: StoreFailed) -> RpcError:
     return RpcError(STORE_FAILED, error.kind.replace(".", "_"), str(error))
+
+
+def _id_in(word: str) -> tuple[str, ...]:
+    """The id that a word is, if it is one."""
+    try:
+        return (read_id(word),)
+    except ValueError:
+        return ()

@@ -26,6 +26,7 @@ from daemon.config import DEFAULT_PORT, Config
 from daemon.credentials import Credentials
 from daemon.entering import CannotEnter, enter, seeds
 from daemon.events import EventLog
+from daemon.jobs import JobRejected
 from daemon.listener import Tls as ControlTls
 from daemon.listener import serve
 from daemon.lock import locked
@@ -227,7 +228,7 @@ async def _post(node: Node, job: Job) -> None:
     """Post a job from the command line; on a full disk try again later."""
     try:
         await node.session.jobs.submit(job)
-    except NotAnAuthor as error:
+    except (NotAnAuthor, JobRejected) as error:
         node.session.report("job.ignored", {"reason": str(error)})
     except StoreFailed as error:
         log.warning("the job is not posted: %s", error)

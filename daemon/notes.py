@@ -15,6 +15,7 @@ from overlay.records import MAX_CHAIN, SIGNATURE_BYTES
 
 MAX_NOTE_BYTES = 48 * 1024
 MAX_PARTNERS = 512
+MAX_VERSION = 2**53 - 1
 STATES = (
     "off", "idle", "starting", "bootstrapping", "waiting", "training", "paused", "stopped",
     "finished", "failed",
@@ -133,5 +134,5 @@ NOTES = Codec(
 
 
 def _check_job(version: int, digest: str) -> None:
-    if not 0 <= version < 2**53 or len(digest) > 64:
+    if not 0 <= version <= MAX_VERSION or len(digest) > 64:
         raise ValueError("job version or digest out of range")

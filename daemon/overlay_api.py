@@ -21,6 +21,7 @@ from overlay.certificates import read_chain
 from overlay.driver import JoinFailed
 from overlay.enrolment import Denied, Unreachable
 from overlay.identity import short
+from overlay.mixing_matrix import MAX_DENSE
 from overlay.neighbourhood import MEMBERSHIP_RINGS
 from overlay.records import Member, Record
 from overlay.tickets import is_ticket, read_ticket
@@ -112,8 +113,11 @@ class OverlayApi:
         posted = node.session.jobs.board.posted
         rule = posted.job.gossip.mixing if posted is not None else "metropolis"
         period = hood.topology.period if which == "mixing" else 1
-        rounds = [rows_of(hood, which, step + 1) for step in range(period)]
-        figures = await self._reported(rounds, (number - 1) % period, rule, hood.me)
+        at = (number - 1) % period
+        # The gap of a period is worked out of small graphs only; of a large one, the round will do.
+        steps = range(period) if len(hood.members()) <= MAX_DENSE else (at,)
+        rounds = [rows_of(hood, which, step + 1) for step in steps]
+        figures = await self._reported(rounds, steps.index(at), rule, hood.me)
         believed = sum(not node.session.trust.blocks(peer) for peer in figures["weights"])
         table, choice = node.overlay.machine.table, hood.choice
         names = {peer: record.name for peer in rounds[0] if (record := table.get(peer))}
@@ -124,6 +128,7 @@ class OverlayApi:
             "degree": choice.degree if which == "mixing" else 2 * MEMBERSHIP_RINGS,
             "round": number,
             **figures,
+            "period": period,
             "robust": _robust(posted.job.robust, believed) if posted else None,
             "neighbours": sorted(figures["weights"]),
             "links": sorted(hood.wanted),
@@ -131,8 +136,8 @@ class OverlayApi:
         }
 
     async def _reported(self, rounds: list[Rows], at: int, rule: str, me: str) -> dict[str, Any]:
-        async with self._reporting:
-            with trio.move_on_after(REPORT_TIMEOUT_S):
+        with trio.move_on_after(REPORT_TIMEOUT_S):
+            async with self._reporting:
                 return await reported(rounds, at, rule, me)
         message = f"the graph of {len(rounds[0])} peers takes more than {REPORT_TIMEOUT_S:g} s"
         raise RpcError(BAD_GRAPH, "bad_graph", message)

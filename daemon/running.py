@@ -29,7 +29,7 @@ from overlay.transport import Network
 log = logging.getLogger("gossipd")
 
 # Configuration keys that SIGHUP puts into force.
-RELOADED = ("node.log_level", "learner.allow")
+RELOADED = ("node.log_level", "learner.allow", "learner.jobs_from")
 
 
 class Node:

@@ -81,6 +81,7 @@ class Session:
             say=self._send,
             neighbours=lambda: self.overlay.links,
             report=self.report,
+            remember=self.remember,
             on_posted=self._on_posted,
         )
         self.rounds = RoundLog(store, self.report)
@@ -154,6 +155,8 @@ class Session:
         event = self._events.add(kind, data)
         level = logging.WARNING if event.kind in TROUBLE else logging.INFO
         log.log(level, "%s %s", event.kind, _line(data))
+        if kind == "member.revoked":
+            self.jobs.review()
         if kind == "link.down" and "peer" in data:
             self.view.forget(data["peer"])
             if (run := self._supervisor.current) is not None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from daemon.authorship import NotAnAuthor
+from daemon.jobs import JobRejected
 from daemon.jsonrpc import RpcError
 from daemon.naming import peer_named
 from daemon.refusals import (
@@ -44,7 +45,7 @@ class JobApi:
         parsed = _parse_job(job, toml)
         try:
             posted = await self._node.session.jobs.submit(parsed)
-        except NotAnAuthor as error:
+        except (NotAnAuthor, JobRejected) as error:
             raise RpcError(NETWORK_REFUSED, "network_refused", str(error)) from None
         except StoreFailed as error:
             raise _store_failed(error) from None

@@ -1,8 +1,9 @@
 """Whose word is whose: signs what this peer says of itself and of others, checks what others say.
 
-Records, testimonies, goodbyes and revocations are signed by their author, for one network each
-(`keys`), so that a peer that passes them on cannot change them, and nobody speaks in another's
-name. Everybody checks before passing on: what is forged comes from whoever brings it.
+Records, testimonies, goodbyes, revocations, and jobs, which the overlay only carries, are signed by
+their author, for one network each (`keys`), so that a peer that passes them on cannot change them,
+and nobody speaks in another's name. Everybody checks before passing on: what is forged comes from
+whoever brings it.
 
 `Unsigned` is the notary of a network of plain links, and of simulations: it signs with zeros and
 believes everything.
@@ -112,6 +113,8 @@ class Unsigned:
     def author(
         self, purpose: str, words: Sequence[object], chain: Chain, signature: bytes, at: float
     ) -> Certified | None:
+        if chain or signature:
+            raise Forged(f"this {purpose} is signed, and nobody is certified here")
         return None
 
 

@@ -17,7 +17,7 @@ from overlay.membership import BUCKETS
 from overlay.records import MAX_INCARNATION, SIGNATURE_BYTES, Fate, Record, Vote, check_words
 from overlay.revocation import Revocation
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 SUBPROTOCOL = "gossipd.1"
 CONTROL_PATH = "/control"
 DATA_PATH = "/data"

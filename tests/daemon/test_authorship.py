@@ -117,21 +117,14 @@ def test_the_jobs_of_a_revoked_issuer_count_no_more(authority, make):
     assert "was revoked: submit the job once more" in reader.objection(offer)
 
 
-def test_a_job_outlives_its_authors_key_that_was_given_up_later(authority, make):
+def test_a_key_that_was_given_up_signs_no_jobs_whenever_it_says_that_it_did(authority, make):
     issuer = authority.member("issuer")
-    offer = offer_of(make(issuer))
-    make.out.add(
-        Signing(issuer.key, issuer.chain, authority.certificate).revocation(
-            issuer.peer_id, "new key"
-        )
-    )
+    old = Signing(issuer.key, issuer.chain, authority.certificate)
+    make.out.add(old.revocation(issuer.peer_id, "new key"))
+    at = int(time.time()) - 100
+    chain, signature = old.word("job", (3, TEXT, at))
     reader = make(authority.member())
-    assert reader.objection(offer) == ""
-    later = offer.proof.at + 10
-    chain, signature = Signing(issuer.key, issuer.chain, authority.certificate).word(
-        "job", (3, TEXT, later)
-    )
-    assert "was revoked" in reader.objection(JobOffer(3, TEXT, Proof(later, chain, signature)))
+    assert "was revoked" in reader.objection(JobOffer(3, TEXT, Proof(at, chain, signature)))
 
 
 def test_in_a_network_of_plain_links_every_job_counts():
@@ -139,3 +132,5 @@ def test_in_a_network_of_plain_links_every_job_counts():
     authors = Authors("founder", lambda: overlay)
     assert authors.sign(1, TEXT).signature == b""
     assert authors.objection(JobOffer(1, TEXT, Proof())) == ""
+    for proof in (Proof(0, (b"no certificate",)), Proof(0, (), bytes(64))):
+        assert authors.objection(JobOffer(1, TEXT, proof)) != ""

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from daemon.jobs import JobBoard, JobRejected
-from daemon.notes import JobOffer, Proof
+from daemon.notes import MAX_VERSION, JobOffer, Proof
 from learner.job import Data, Job, Model
 from learner.schema import as_table
 
@@ -210,3 +210,22 @@ def test_a_restored_job_is_trusted_if_it_was_the_owners(own):
     board.restore(JobOffer(4, FOREIGN.to_json(), Proof()), own=own)
     assert board.rank == (4, FOREIGN.digest)
     assert (board.posted.refused == "") is own
+
+
+def test_a_void_job_stays_until_there_is_another_and_loses_against_every_one():
+    board = JobBoard(())
+    hear(board, 9, JOBS[0])
+    board.is_void = True
+    assert (board.posted.version, board.rank) == (9, (0, ""))
+    assert hear(board, 1, JOBS[1]).job == JOBS[1]
+    assert not board.is_void
+    assert board.rank == (1, JOBS[1].digest)
+
+
+def test_after_the_last_version_only_a_void_job_can_be_replaced():
+    board = JobBoard(())
+    hear(board, MAX_VERSION, JOBS[0])
+    with pytest.raises(JobRejected, match="revoke its author"):
+        board.proposal(JOBS[1])
+    board.is_void = True
+    assert submit(board, JOBS[1]).version == 1

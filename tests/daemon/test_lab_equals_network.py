@@ -102,7 +102,7 @@ async def test_after_a_crash_the_trackers_of_those_who_are_left_sum_to_their_gra
 ):
     job = job_of(algorithm, topology="complete")
     job = dataclasses.replace(
-        job, training=dataclasses.replace(job.training, min_peers=2, rounds=60)
+        job, training=dataclasses.replace(job.training, min_peers=2, rounds=30)
     )
     async with peers() as start:
         running = [await start(peer[0], peer_id=peer) for peer in IDS]
