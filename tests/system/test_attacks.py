@@ -661,7 +661,7 @@ def takers(mallory, peers):
     return [peer for peer in peers[1:] if peer.peer_id in wanted()]
 
 
-@on_trio(60)
+@on_trio(120)  # twenty start
 async def test_twenty_stay_alive_and_linked_while_a_member_floods_10000_messages_a_second(
     tmp_path_factory, tmp_path
 ):
