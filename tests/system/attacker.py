@@ -120,6 +120,8 @@ class Attacker:
     credentials: Credentials
     name: str = "mallory"
     learner: bool = False
+    # A port where nobody listens: whoever looks for it finds that it is gone.
+    address: str = "wss://127.0.0.1:9"
     instance: bytes = field(default_factory=lambda: secrets.token_bytes(16))
     life: int = 1
 
@@ -141,9 +143,7 @@ class Attacker:
     def record(self, incarnation=None, **changes):
         """What it says of itself, signed; by itself in a life above every doubt that it heard."""
         incarnation = self.life if incarnation is None else incarnation
-        # A port where nobody listens: whoever looks for it finds that it is gone.
-        addresses = ("wss://127.0.0.1:9",)
-        plain = Record(self.id, self.name, addresses, incarnation, self.learner, -1)
+        plain = Record(self.id, self.name, (self.address,), incarnation, self.learner, -1)
         return self.notary.record(replace(plain, **changes))
 
     def hello(self, **changes):

@@ -41,7 +41,7 @@ def _run() -> int:
     sys.path[0] = str(Path(__file__).parents[2])
     from cli.gossipd import main
 
-    return main(sys.argv[5:])
+    return main(sys.argv[sys.argv.index("cli.gossipd") + 1 :])
 
 
 if __name__ == "__main__":
