@@ -11,11 +11,13 @@ from __future__ import annotations
 
 import re
 import signal
+import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 from cli.local_peers import POLL_S, LocalPeer, local_peer, wait_until
 
@@ -133,6 +135,12 @@ def declared_dead(peers: Iterable[LocalPeer], *, since: float = 0.0) -> set[str]
     """The names of those that any of `peers` declared dead after `since` (Unix time)."""
     events = [event for peer in peers for event in peer.events("member.dead")]
     return {event["data"]["name"] for event in events if event["at"] >= since}
+
+
+def on_disk(peer: LocalPeer, query: str) -> Any:
+    """One value from a daemon's database."""
+    with closing(sqlite3.connect(peer.data_dir / "state.db")) as db:
+        return db.execute(query).fetchone()[0]
 
 
 def throughout(seconds: float, holds: Callable[[], bool], what: str) -> None:

@@ -1,4 +1,4 @@
-"""Faults on real daemons: killed, stopped, cut off, corrupted, split, restarted, out of time.
+"""Faults on real daemons: killed, stopped, cut off, corrupted, split, out of time.
 
 What always has to hold: nobody who runs and can be reached is declared dead, whoever is back is
 back as itself, and the links are those that the graph wants once the fault is over. The choices are
@@ -8,10 +8,8 @@ drawn from GOSSIPD_CHAOS_SEED, printed when a test fails.
 import os
 import random
 import signal
-import sqlite3
 import sys
 import time
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -134,52 +132,6 @@ def test_stopped_daemons_are_declared_dead_and_return_by_refutation(swarm, rng):
         # Time in which it did not run is nobody's silence, not even the other stopped one's.
         assert declared_dead([peer]) <= names - {peer.name}
     assert_sound(peers)
-
-
-# Restarted.
-
-
-def test_restart_storms_leave_one_record_of_everybody_and_no_ghosts(swarm, rng):
-    peers = swarm.found(4)
-    ids = {peer.name: (peer.peer_id, peer.address) for peer in peers}
-    wait_until(lambda: all(remembers(peer, 3) for peer in peers), 5, "the tables are on disk")
-    restless, *others = rng.sample(peers, len(peers))
-    lives = [incarnation(others[0], restless)]
-    for _ in range(5):
-        swarm.kill([restless])
-        restless = swarm.start(restless.name)
-        lives.append(next_life(restless, others[0], lives[-1]))
-    wait_until(lambda: saved_incarnation(restless) >= lives[-1], 5, "its last life is on disk")
-    swarm.kill(swarm.peers.values())
-    peers = swarm.start_all([lambda name=name: swarm.start(name) for name in ids])
-    wait_for_whole(peers)
-    assert {peer.name: (peer.peer_id, peer.address) for peer in peers} == ids
-    for peer in peers:
-        known = sorted(m["peer"] for m in peer.call("overlay.members"))
-        assert known == sorted(peer.peer_id for peer in peers)
-        assert incarnation(peer, restless) > lives[-1]
-    assert_sound(peers)
-
-
-def next_life(peer, witness, last):
-    """The incarnation that a restarted peer has, once the witness knows."""
-    wait_until(lambda: incarnation(witness, peer) > last, 5, f"{peer.name}'s next life is known")
-    return incarnation(witness, peer)
-
-
-def remembers(peer, members):
-    """Whether a daemon's member table is on disk."""
-    return read(peer, "SELECT count(*) FROM members") == members
-
-
-def saved_incarnation(peer):
-    return int(read(peer, "SELECT value FROM meta WHERE key = 'incarnation'"))
-
-
-def read(peer, query):
-    """One value from a daemon's database."""
-    with closing(sqlite3.connect(peer.data_dir / "state.db")) as db:
-        return db.execute(query).fetchone()[0]
 
 
 # Cut, swallowed, corrupted, delayed.

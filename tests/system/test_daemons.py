@@ -8,13 +8,14 @@ import ssl
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from cli.client import ControlError
 from cli.local_peers import PeerFailed, local_peer, wait_until
 from overlay.addresses import split_address
-from tests.system.swarm import open_swarm, states
+from tests.system.swarm import assert_sound, incarnation, is_whole, on_disk, open_swarm, states
 
 
 def mesh(peers):
@@ -47,6 +48,44 @@ def test_sigterm_leaves_within_five_seconds(swarm):
         peer.process.terminate()
     assert [peer.process.wait(5) for peer in peers] == [0, 0]
     assert time.monotonic() - began < 5
+
+
+def test_a_daemon_that_is_killed_again_and_again_leaves_one_record_and_no_ghosts(swarm):
+    """It is itself again each time, and finds its network without being told; as do all at once."""
+    peers = swarm.found(4)
+    ids = {peer.name: (peer.peer_id, peer.address) for peer in peers}
+    wait_until(lambda: all(remembers(peer, 3) for peer in peers), 5, "the tables are on disk")
+    restless, witness = peers[2], peers[1]
+    lives = [incarnation(witness, restless)]
+    for _ in range(3):
+        swarm.kill([restless])
+        restless = swarm.start(restless.name)
+        lives.append(next_life(restless, witness, lives[-1]))
+    wait_until(lambda: saved_incarnation(restless) >= lives[-1], 5, "its last life is on disk")
+    swarm.kill(swarm.peers.values())
+    peers = swarm.start_all([lambda name=name: swarm.start(name) for name in ids])
+    wait_until(lambda: is_whole(peers), 15, "one network, linked as it should be")
+    assert {peer.name: (peer.peer_id, peer.address) for peer in peers} == ids
+    for peer in peers:
+        known = sorted(m["peer"] for m in peer.call("overlay.members"))
+        assert known == sorted(peer.peer_id for peer in peers)
+        assert incarnation(peer, restless) > lives[-1]
+    assert_sound(peers)
+
+
+def next_life(peer, witness, last):
+    """The incarnation that a restarted peer has, once the witness knows."""
+    wait_until(lambda: incarnation(witness, peer) > last, 5, f"{peer.name}'s next life is known")
+    return incarnation(witness, peer)
+
+
+def remembers(peer, members):
+    """Whether a daemon's member table is on disk."""
+    return on_disk(peer, "SELECT count(*) FROM members") == members
+
+
+def saved_incarnation(peer):
+    return int(on_disk(peer, "SELECT value FROM meta WHERE key = 'incarnation'"))
 
 
 def test_two_daemons_never_share_a_data_directory(network):
@@ -115,9 +154,13 @@ def test_noise_on_the_peer_port_costs_the_noisy_connection_only(swarm):
     """Before TLS, and inside it from somebody who shows no certificate."""
     first, second = swarm.found(2)
     before = first.call("node.status")["rss_bytes"]
-    for data in NOISE:
-        answer_to(first, data)
-        answer_to(first, data, tls=nobody())
+    with ThreadPoolExecutor(2 * len(NOISE)) as pool:
+        talks = [
+            pool.submit(answer_to, first, data, tls=tls)
+            for data in NOISE
+            for tls in (None, nobody())
+        ]
+    assert all(isinstance(talk.result(), bytes) for talk in talks)
     assert mesh([first, second])
     assert first.call("node.status")["rss_bytes"] - before < 20_000_000
 

@@ -1,17 +1,16 @@
 """Who is in a network, with real daemons: tickets, roles, revocations, new keys, renewals."""
 
 import dataclasses
-import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 
 import pytest
 
 from cli.client import ControlError
 from cli.local_peers import local_peer, wait_until
-from tests.system.swarm import is_whole, links, open_swarm
+from tests.system.swarm import is_whole, links, on_disk, open_swarm
 
 # The `local` profile finds the dead in seconds; torch takes seconds to import.
 KNOWN_S, TRAINS_S = 10.0, 40.0
@@ -138,8 +137,7 @@ def test_a_revoked_member_is_out_everywhere_and_stays_out(swarm):
 
 def remembers_one(peer):
     """Whether a revocation is on a daemon's disk."""
-    with closing(sqlite3.connect(peer.data_dir / "state.db")) as db:
-        return db.execute("SELECT count(*) FROM revocations").fetchone() == (1,)
+    return on_disk(peer, "SELECT count(*) FROM revocations") == 1
 
 
 def test_a_certificate_renews_itself_and_the_links_stay_up(swarm):
