@@ -115,12 +115,15 @@ class JobOffice:
         """Somebody may have been revoked: ask the neighbours for another job if the one in force
         was theirs."""
         board = self.board
-        if board.posted is None or board.is_void:
+        if board.posted is None:
             return
-        board.is_void = bool(self._authors.objection(board.posted.offer))
-        if board.is_void:
-            for peer in self._neighbours():
-                self._say(peer, JobRequest())
+        was_void, board.is_void = board.is_void, bool(self._authors.objection(board.posted.offer))
+        if board.is_void and not was_void:
+            self._ask()
+
+    def _ask(self) -> None:
+        for peer in self._neighbours():
+            self._say(peer, JobRequest())
 
     def allow(self, names: tuple[str, ...], jobs_from: str) -> None:
         """Allow other code, and take the jobs of other roles, from now on."""
@@ -129,8 +132,8 @@ class JobOffice:
         if self.board.posted != before:
             self._on_posted()
         self._authors.take_from(jobs_from)
-        for peer in self._neighbours():
-            self._say(peer, JobRequest())
+        self.review()
+        self._ask()
 
     # What neighbours say.
 
@@ -141,7 +144,6 @@ class JobOffice:
 
     def hear(self, peer: str, note: JobState | JobRequest | JobOffer) -> None:
         """Ask for a job that wins, give the one in force, or take one over."""
-        self.review()
         match note:
             case JobState():
                 if (note.version, note.digest) > self.board.rank:
@@ -153,6 +155,7 @@ class JobOffice:
                 self._take_over(peer, note)
 
     def _take_over(self, peer: str, offer: JobOffer) -> None:
+        self.review()
         try:
             posted = self.board.candidate(offer)
         except JobRejected as error:

@@ -135,6 +135,7 @@ async def test_an_author_with_a_new_key_vouches_for_its_job_anew_and_the_run_goe
     successor = authority.member("issuer")
     for place in (author, reader):
         place.out.add(old.revocation(author.me, "new key"))
+    reader.office.review()
     author.live(successor)
     await author.office.restore()
     assert author.office.board.posted.run == posted.run
@@ -178,3 +179,7 @@ async def test_other_roles_from_now_on_means_asking_the_neighbours_again(make_pl
     assert place.said == [("n", JobRequest())]
     place.office.hear("n", offer)
     assert place.office.board.posted.job == JOBS[0]
+    place.office.allow((), "issuer")
+    assert place.office.board.is_void
+    place.office.allow((), "member")
+    assert not place.office.board.is_void
