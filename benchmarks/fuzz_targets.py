@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from benchmarks.fuzz_contract import Broken, Target
 from benchmarks.fuzz_control_api import REQUESTS, SCOPES, answering, serving
 from benchmarks.fuzz_world import World, words_in
+from daemon.notes import NOTES
 from overlay.certificates import Chain, check_chain
 from overlay.codec import Codec, WireError
 from overlay.credence import believed
@@ -50,10 +51,12 @@ def targets(seed: int = 1) -> tuple[Target, ...]:
     words = tuple(CONTROL.encode(message) for message in world.words())
     data = tuple(DATA.encode(message) for message in DATA_MESSAGES)
     enrol = tuple(ENROL.encode(message) for message in world.enrol_messages())
+    notes = tuple(NOTES.encode(note) for note in world.notes())
     return (
         Target("control", _decoding(CONTROL), control, "msgpack"),
         Target("data", _decoding(DATA), data, "msgpack"),
         Target("enrol", _decoding(ENROL), enrol, "msgpack"),
+        Target("notes", _decoding(NOTES), notes, "msgpack"),
         Target("enrolment", partial(enrolling, world), enrol, "msgpack"),
         Target("credence", partial(believing, world), words, "msgpack"),
         Target("rpc", answering, tuple(json.dumps(r).encode() for r in REQUESTS), "json"),

@@ -14,6 +14,8 @@ from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from daemon.notes import Announce, JobOffer, JobRequest, JobState, Paired, Proof, TrainState
+from learner.job import Job
 from overlay.certificates import Chain, certify, found_authority, request
 from overlay.enrolment import Apply, Authority, Granted, Refused, Renew
 from overlay.identity import id_of_key
@@ -126,6 +128,17 @@ class World:
             Authority(self.authority), Apply(bytes(16), signing_request),
             Renew(self.people[2].record.chain, signing_request, None),
             Granted(self.newcomer.record.chain), Refused("used", "the ticket was used"),
+        ]  # fmt: skip
+
+    def notes(self) -> list[Any]:
+        """One of each kind."""
+        text, author = Job().to_json(), self.people[2]
+        chain, signature = author.notary.word("job", (1, text, 1))
+        peer = author.record.peer_id
+        return [
+            JobState(1, "d1"), JobRequest(), JobOffer(1, text, Proof(1, chain, signature)),
+            TrainState("1-d1", "training", 1, "layout", "in words", 100),
+            Announce("1-d1", 1, (peer,)), Paired("1-d1", 1),
         ]  # fmt: skip
 
     def _testimony(self, observer: _Person, subject: _Person, *, hard: bool = True) -> Evidence:

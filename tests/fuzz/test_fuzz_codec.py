@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from tests.fuzz.inputs import TARGETS, check, inputs, quick
 
-CODECS = ("control", "data", "enrol")
+CODECS = ("control", "data", "enrol", "notes")
 
 
 @pytest.mark.parametrize("name", CODECS)
