@@ -656,6 +656,15 @@ async def test_nonsense_in_a_note_is_the_senders_fault(peers):
         assert one.session.jobs.board.posted is None
 
 
+async def test_when_a_member_is_revoked_the_job_in_force_is_weighed_anew(peers, monkeypatch):
+    async with peers() as start:
+        one = await start("a")
+        reviews = []
+        monkeypatch.setattr(one.session.jobs, "review", lambda: reviews.append("job"))
+        one.session.report("member.revoked", {"peer": B})
+        assert reviews == ["job"]
+
+
 async def test_a_job_that_cannot_be_read_is_reported_and_left_alone(peers):
     async with peers() as start:
         one = await start("a")
