@@ -60,8 +60,8 @@ class Authors:
         if author.role not in self._roles:
             return (
                 f"{short(author.peer_id)} is a plain {author.role}, and jobs are taken from"
-                f" {' or '.join(self._roles)} here: submit it at one of those, or set learner.jobs_from at"
-                " every peer"
+                f" {' or '.join(self._roles)} here: submit it at one of those, or set"
+                " learner.jobs_from at every peer"
             )
         if self._overlay().machine.table.revocations.counts(author):
             return f"its author {short(author.peer_id)} was revoked: submit the job once more"
