@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable
 
 from overlay.neighbourhood import Neighbourhood
 from overlay.profile import Profile
-from overlay.records import Vote
+from overlay.records import MAX_VOTES, Fate, State, Vote
 from overlay.rumours import Rumours
 from overlay.suspicion import Suspicion
 
@@ -75,13 +75,14 @@ class Cases:
         """End the cases that stayed one observer's own trouble."""
         self._take(lambda case: now >= self._lapses_at(case))
 
-    def take_shared(self, now: float) -> list[tuple[str, int]]:
-        """The members (and their incarnations) that are to be called suspect now."""
+    def take_shared(self, now: float) -> list[Fate]:
+        """The members that are to be called suspect now, with the votes for that."""
         shared = []
         for subject, case in self._open.items():
             if not case.told and now >= self._shared_at(case):
                 case.tell(now)
-                shared.append((subject, case.incarnation))
+                votes = tuple(case.votes.values())[:MAX_VOTES]
+                shared.append(Fate(subject, case.incarnation, State.SUSPECT, votes))
         return shared
 
     def wake_at(self) -> float:

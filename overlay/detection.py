@@ -122,7 +122,7 @@ class Detector:
             return fate
         if held != fate:
             self._old_words[peer] = (fate, now)
-        return Fate(peer, fate.incarnation, State.SUSPECT)
+        return Fate(peer, fate.incarnation, State.SUSPECT, fate.votes if proven else ())
 
     def follow(self, changes: list[Change], now: float) -> None:
         """The table changed."""
@@ -185,8 +185,8 @@ class Detector:
             return
         for peer, votes in self._cases.take_proven():
             self._declare_dead(peer, votes, now)
-        for peer, incarnation in self._cases.take_shared(now):
-            self._known.judge([Fate(peer, incarnation, State.SUSPECT)], "", now)
+        for doubt in self._cases.take_shared(now):
+            self._known.judge([doubt], "", now)
         for peer, votes in self._cases.take_due(now):
             self._declare_dead(peer, votes, now)
         self._cases.drop_lapsed(now)

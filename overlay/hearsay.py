@@ -6,6 +6,7 @@ Rules kept here:
 - what another's table holds is an old word, which the member may have refuted since: it has time to
   do so again (`Detector.weigh_old_word`);
 - a member that is linked here answers for itself: its fate is disputed as long as it may;
+- a doubt needs the votes of observers too, or counts against what its bringer may bring (`doubts`);
 - whoever tells of an earlier life has missed that the member rose above it, and is told.
 
 Pure: time is an argument. Whether whoever is said to have voted did, is known before (`credence`).
@@ -16,10 +17,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from overlay.detection import Detector
+from overlay.doubts import Doubts
 from overlay.knowledge import Knowledge
 from overlay.news import pages
 from overlay.profile import Profile
-from overlay.records import Fate
+from overlay.records import Fate, State
 from overlay.verdicts import Verdicts
 from overlay.wire import News
 
@@ -38,6 +40,7 @@ class Hearsay:
         self._known = known
         self._detector = detector
         self._dispute = dispute
+        self._doubts = Doubts()
         self._verdicts = Verdicts(
             known.graph.observers,
             suspected_at=detector.suspected_at,
@@ -56,19 +59,36 @@ class Hearsay:
                 unheard.append(fate)
         if not unheard:
             return []
-        self._believe(self._verdicts.sift(unheard, now), source, now)
+        sifted = self._verdicts.sift(unheard, now)  # a death that is left is proven
+        heeded = [f for f in sifted if f.state is not State.SUSPECT or self._heeds(f, source, now)]
+        self._believe(heeded, source, now)
         return self._corrections(unheard)
 
     def read(self, fates: Iterable[Fate], source: str, now: float) -> None:
         """Take in the fates that another's table holds."""
         weigh, is_proven = self._detector.weigh_old_word, self._verdicts.is_proven
-        weighed = [weigh(fate, now, proven=is_proven(fate)) for fate in fates]
+        heeded = [fate for fate in fates if self._heeds(fate, source, now)]
+        weighed = [weigh(fate, now, proven=is_proven(fate)) for fate in heeded]
         self._believe(weighed, source, now)
 
     def review(self, now: float) -> None:
         """The table changed, or time passed: weigh anew what waits."""
         if self._verdicts:
             self._believe(self._verdicts.review(now), "", now)
+
+    def _heeds(self, fate: Fate, source: str, now: float) -> bool:
+        """Whether to look at a word that may cost its subject a refutation."""
+        table = self._known.table
+        record = table.live_record(fate.peer_id)
+        is_new_doubt = (
+            fate.state in (State.SUSPECT, State.DEAD)
+            and record is not None
+            and fate.incarnation >= record.incarnation
+            and table.state(fate.peer_id) is State.ALIVE
+        )
+        if not is_new_doubt or self._verdicts.is_proven(fate):
+            return True
+        return self._doubts.may_bring(source, table.live_count, now)
 
     def _believe(self, fates: Iterable[Fate], source: str, now: float) -> None:
         undisputed = [fate for fate in fates if not self._dispute(fate, now)]

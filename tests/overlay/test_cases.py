@@ -4,7 +4,7 @@ import pytest
 
 from overlay.cases import Cases
 from overlay.profile import PROFILES
-from overlay.records import Vote
+from overlay.records import Fate, State, Vote
 from overlay.rumours import Rumours
 from overlay.wire import Evidence
 
@@ -42,7 +42,7 @@ class Court:
     def ripe(self, now):
         """What comes of the cases now, in the order in which a detector asks."""
         proven = self.proven()
-        shared = [subject for subject, _ in self.cases.take_shared(now)]
+        shared = [fate.peer_id for fate in self.cases.take_shared(now)]
         due = [subject for subject, _ in self.cases.take_due(now)]
         self.cases.drop_lapsed(now)
         return proven, shared, due
@@ -95,8 +95,14 @@ def test_a_doubt_that_two_share_is_a_suspicion_once(court, nine):
     court.accuse(1)
     court.accuse(2, now=NOW + 0.5)
     assert court.cases.wake_at() <= NOW + 0.5
-    assert court.cases.take_shared(NOW + 0.5) == [(nine, 1)]
+    assert court.cases.take_shared(NOW + 0.5) == [Fate(nine, 1, State.SUSPECT)]
     assert court.cases.take_shared(NOW + 0.6) == []
+
+
+def test_a_suspicion_comes_with_the_votes_that_it_was_made_of(court, id_of):
+    court.accuse(7, 1, 2)
+    (doubt,) = court.cases.take_shared(NOW)
+    assert doubt.votes == tuple(Vote(id_of(n), 1, False, b"") for n in (1, 2))
 
 
 def test_a_suspicion_becomes_due_when_its_time_to_refute_is_over(court, nine):
@@ -197,7 +203,7 @@ def test_a_later_doubt_about_the_observers_is_weighed_at_the_review(court, nine)
 def test_the_only_observer_needs_nobody_to_share_its_doubt(court, nine, id_of):
     court.observing[nine] = frozenset([id_of(1)])
     court.accuse(1)
-    assert court.cases.take_shared(NOW) == [(nine, 1)]
+    assert court.cases.take_shared(NOW) == [Fate(nine, 1, State.SUSPECT)]
     assert court.cases.wake_at() == NOW + LAN.suspicion_shortest_s
 
 
@@ -205,14 +211,14 @@ def test_who_is_not_watched_any_more_has_no_case_here(court, id_of):
     court.accuse(1, 2, subject=8)
     court.accuse(1, 2, subject=9)
     court.cases.review([id_of(8), id_of(5)])
-    assert court.cases.take_shared(NOW) == [(id_of(8), 1)]
+    assert court.cases.take_shared(NOW) == [Fate(id_of(8), 1, State.SUSPECT)]
 
 
 def test_closed_cases_are_gone_and_others_are_not(court, nine, id_of):
     court.accuse(1, 2, subject=8)
     court.accuse(1, 2, subject=9)
     court.cases.close([nine, id_of(77)])
-    assert court.cases.take_shared(NOW) == [(id_of(8), 1)]
+    assert court.cases.take_shared(NOW) == [Fate(id_of(8), 1, State.SUSPECT)]
     court.cases.close([id_of(8)])
     assert not court.cases
 

@@ -16,6 +16,7 @@ class Ear:
     """Member 0 of twenty, which hears of member 9; `linked` are those who answer for themselves."""
 
     def __init__(self, member):
+        self.member = member
         self.table = Membership(member(0))
         self.known = Knowledge(self.table, Neighbourhood("n" * 52, self.table), LAN)
         self.linked = set()
@@ -30,10 +31,10 @@ class Ear:
         self.known.outbox.flush([], NOW)
         self.subject = member(9).peer_id
 
-    def death(self, *, observers=2, incarnation=1):
+    def death(self, *, observers=2, incarnation=1, state=State.DEAD):
         those = sorted(self.known.graph.observers(self.subject))[:observers]
         votes = tuple(Vote(observer, incarnation, True, b"") for observer in those)
-        return Fate(self.subject, incarnation, State.DEAD, votes)
+        return Fate(self.subject, incarnation, state, votes)
 
     @property
     def state(self):
@@ -123,3 +124,62 @@ def test_a_death_in_anothers_table_that_is_not_proven_here_counts_later(ear):
         assert ear.state is State.SUSPECT
     ear.hearsay.read([death], "a", NOW + LAN.suspicion_longest_s + 0.1)
     assert ear.state is State.DEAD
+
+
+# Doubts without proof.
+
+
+def exhaust(ear, source):
+    """`source` has doubted others until it may no more."""
+    while ear.hearsay._doubts.may_bring(source, 20, NOW):
+        pass
+
+
+@pytest.mark.parametrize("read", [False, True])
+@pytest.mark.parametrize("state", [State.SUSPECT, State.DEAD])
+def test_who_doubts_too_many_is_not_heeded_however_often_it_says_so(ear, read, state):
+    exhaust(ear, "a")
+    take_in = ear.hearsay.read if read else ear.hearsay.hear
+    for after_s in (0.0, 1.0, 2 * LAN.suspicion_longest_s):
+        take_in([Fate(ear.subject, 1, state)], "a", NOW + 1e-6 * after_s)
+    assert ear.state is State.ALIVE
+    assert ear.hearers("a", "b") == []
+
+
+def test_others_are_heeded_all_the_same(ear):
+    exhaust(ear, "a")
+    ear.hearsay.hear([Fate(ear.subject, 1, State.SUSPECT)], "b", NOW)
+    assert ear.state is State.SUSPECT
+
+
+def test_a_doubt_with_its_observers_votes_is_heeded_always(ear):
+    exhaust(ear, "a")
+    doubt = ear.death(state=State.SUSPECT)
+    ear.hearsay.hear([doubt], "a", NOW)
+    assert ear.state is State.SUSPECT
+    assert ear.table.fate(ear.subject).votes == doubt.votes
+
+
+def test_a_doubt_of_oneself_counts_like_any_other(ear, id_of):
+    exhaust(ear, "a")
+    ear.hearsay.hear([Fate(id_of(0), 1, State.SUSPECT)], "a", NOW)
+    assert ear.table.me.incarnation == 1
+    ear.hearsay.hear([Fate(id_of(0), 1, State.SUSPECT)], "b", NOW)
+    assert ear.table.me.incarnation == 2
+
+
+def test_what_is_no_news_costs_nothing(ear):
+    ear.hearsay.hear([Fate(ear.subject, 1, State.SUSPECT)], "b", NOW)
+    for _ in range(200):
+        ear.hearsay.hear([Fate(ear.subject, 1, State.SUSPECT)], "a", NOW)
+        ear.hearsay.hear([Fate(ear.subject, 0, State.SUSPECT)], "a", NOW)
+        ear.hearsay.read([Fate(ear.subject, 1, State.SUSPECT)], "a", NOW)
+    assert ear.hearsay._doubts.may_bring("a", 20, NOW)
+
+
+def test_a_proven_old_word_makes_a_suspect_with_its_votes_and_another_without(ear):
+    for death, votes in ((ear.death(), 2), (ear.death(observers=1), 0)):
+        other = type(ear)(ear.member)
+        other.hearsay.read([death], "a", NOW)
+        assert other.state is State.SUSPECT
+        assert len(other.table.fate(ear.subject).votes) == votes

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from overlay.doubts import BURST, SMALLEST
 from overlay.effects import (
     CloseLink,
     Dial,
@@ -1319,6 +1320,43 @@ def test_a_member_that_lies_for_a_minute_evicts_nobody(grown_signed, seed):
     assert world.heard("member.dead") == [], world
     assert world.forgers == []
     assert world.run_until(world.converged, 10.0) is not None, world
+
+
+@pytest.mark.parametrize("by_table", [False, True])
+def test_a_member_that_doubts_everybody_has_nobody_refute_more_than_a_few_times(
+    make_world, by_table
+):
+    """Each refutation is a record that floods: the liar would say little, and all others much."""
+    world = make_world(seed=3).settled(24)
+    liar = world.peers[0]
+    for _ in range(150):
+        records = [r for r in liar.machine.table.live() if r.peer_id != liar.id]
+        fates = tuple(Fate(r.peer_id, r.incarnation, State.SUSPECT) for r in records)
+        for peer in sorted(liar.machine.links):
+            lie = SyncPage((), fates) if by_table else fated(*fates)
+            world.inject(world.peer(peer).number, liar.number, lie)
+        world.run(0.2)
+    assert world.heard("member.dead") == [], world
+    refuted = [p.machine.table.me.incarnation - 1 for p in world.up() if p is not liar]
+    assert min(refuted) > 0, "nobody heard the liar"
+    most = len(liar.machine.links) * (BURST * SMALLEST / 24 + 1)
+    assert max(refuted) <= most < 150 / 4
+
+
+def test_a_silent_member_is_found_while_another_doubts_everybody(make_world):
+    """The liar has used up what its neighbours' neighbours may bring; votes are heeded."""
+    world = make_world(seed=3).settled(24)
+    liar, victim = world.peers[0], world.peers[9]
+    for number in range(100):
+        if number == 50:
+            world.stop(victim.number)
+        records = [r for r in liar.machine.table.live() if r.peer_id not in (liar.id, victim.id)]
+        fates = tuple(Fate(r.peer_id, r.incarnation, State.SUSPECT) for r in records)
+        for peer in sorted(liar.machine.links):
+            world.inject(world.peer(peer).number, liar.number, fated(*fates))
+        world.run(0.2)
+    assert {said.about for said in world.heard("member.dead")} == {victim.id}, world
+    assert world.believed(victim.number, State.DEAD)
 
 
 def test_a_member_that_says_what_others_did_not_loses_its_links_and_evicts_nobody(grown_signed):
