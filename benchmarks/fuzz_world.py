@@ -17,10 +17,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from daemon.notes import Announce, JobOffer, JobRequest, JobState, Paired, Proof, TrainState
 from learner.job import Job
 from overlay.certificates import Chain, certify, found_authority, request
+from overlay.digests import BUCKETS
 from overlay.enrolment import Apply, Authority, Granted, Refused, Renew
 from overlay.identity import id_of_key
 from overlay.keys import key_id, public_bytes
-from overlay.membership import BUCKETS, Membership
+from overlay.membership import Membership
 from overlay.notary import Notary, Signing, seal
 from overlay.records import Fate, Record, State
 from overlay.revocation import Revocation

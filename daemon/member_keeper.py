@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 from daemon.store import Store, StoreFailed
@@ -30,7 +31,7 @@ class MemberKeeper:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._saved: dict[str, Member] = {}
-        self._revoked: set[str] = set()
+        self._revoked: dict[str, Revocation] = {}
         self._words: dict[str, str] = {}
         self._version = (-1, "")  # the table's, and the network, when all was written last
 
@@ -42,14 +43,20 @@ class MemberKeeper:
                 found += CONTROL.decode(data).revocations
             except (WireError, AttributeError) as error:
                 log.warning("a remembered revocation cannot be read: %s", error)
-        self._revoked = {revocation.peer_id for revocation in found}
+        self._revoked = {revocation.peer_id: revocation for revocation in found}
         return found
 
-    async def remember_revocation(self, revocation: Revocation) -> None:
-        """Write one down before it is told. Raises StoreFailed."""
-        rows = [(revocation.peer_id, CONTROL.encode(Revoked((revocation,))))]
-        await self._store.in_thread(self._store.put_revocations, rows)
-        self._revoked.add(revocation.peer_id)
+    async def remember_revocations(
+        self, revocations: Iterable[Revocation], void: Iterable[str] = ()
+    ) -> None:
+        """Write some down (before they are told), and let go of those of the peers in `void`: all
+        of it or nothing. Raises StoreFailed."""
+        told, void = list(revocations), list(void)
+        rows = [(r.peer_id, CONTROL.encode(Revoked((r,)))) for r in told]
+        await self._store.in_thread(self._store.put_revocations, rows, void)
+        for peer in void:
+            self._revoked.pop(peer, None)
+        self._revoked.update({r.peer_id: r for r in told})
 
     def remembered(self, notary: Notary | None) -> list[Member]:
         """The other members of the last life, as far as `notary` believes their records still."""
@@ -77,11 +84,11 @@ class MemberKeeper:
             if words != self._words:
                 await self._store.in_thread(self._store.put, words)
                 self._words = words
-            out = table.revocations.by_peer
-            if new := [revocation for peer, revocation in out.items() if peer not in self._revoked]:
-                rows = [(r.peer_id, CONTROL.encode(Revoked((r,)))) for r in new]
-                await self._store.in_thread(self._store.put_revocations, rows)
-                self._revoked.update(r.peer_id for r in new)
+            out = dict(table.revocations.by_peer)
+            new = [r for peer, r in out.items() if self._revoked.get(peer) != r]
+            void = [peer for peer in self._revoked if peer not in out]
+            if new or void:
+                await self.remember_revocations(new, void)
             if changed or gone:
                 await self._store.in_thread(self._store.put_members, changed, gone)
                 self._saved = now

@@ -20,6 +20,7 @@ from overlay import enrolment
 from overlay.certificates import BACKDATED, Certified, Chain, read_chain
 from overlay.enrolment import Denied, Unreachable
 from overlay.keys import new_key
+from overlay.notary import say_again
 from overlay.revocation import Revocation
 
 log = logging.getLogger("gossipd")
@@ -83,9 +84,12 @@ async def rotate(node: Node) -> str:
         else:
             chain = await _from_an_issuer(node, key, out)
         credentials.prepare(key, chain)
-        await node.keeper.remember_revocation(out)
+        # What this peer said of others goes with the old id, and is said again under the new one.
+        said = node.overlay.machine.table.revocations.said_by(credentials.peer_id)
+        anew = say_again(said, key, notary.network, chain=chain)
+        await node.keeper.remember_revocations([out, *anew])
         credentials.turn_over()
-        node.overlay.revoke(out)
+        node.overlay.revoke(out, parting=anew)
         node.restart()
     return credentials.peer_id
 

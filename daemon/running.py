@@ -102,7 +102,7 @@ class Node:
         """Remember and tell that a member gives up its own id; False if it did not say so."""
         if self.notary is None or not self.notary.may_revoke(revocation):
             return False
-        await self.keeper.remember_revocation(revocation)
+        await self.keeper.remember_revocations([revocation])
         self.overlay.revoke(revocation)
         return True
 

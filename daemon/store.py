@@ -150,7 +150,7 @@ class Store:
         )
 
     def revocations(self) -> list[bytes]:
-        """What was remembered by `put_revocation`."""
+        """What was remembered by `put_revocations`, in that order."""
         return [row[0] for row in self._db.execute("SELECT data FROM revocations ORDER BY rowid")]
 
     def is_revoked(self, peer_id: str) -> bool:
@@ -158,9 +158,12 @@ class Store:
         query = "SELECT 1 FROM revocations WHERE peer_id = ?"
         return self._db.execute(query, (peer_id,)).fetchone() is not None
 
-    def put_revocations(self, rows: list[tuple[str, bytes]]) -> None:
-        """Remember revocations, by the peer that is out."""
-        self._write(("INSERT OR REPLACE INTO revocations VALUES (?, ?)", rows))
+    def put_revocations(self, rows: list[tuple[str, bytes]], void: Iterable[str] = ()) -> None:
+        """Remember revocations, by the peer that is out; forget those of the peers in `void`."""
+        self._write(
+            ("DELETE FROM revocations WHERE peer_id = ?", [(peer,) for peer in void]),
+            ("INSERT OR REPLACE INTO revocations VALUES (?, ?)", rows),
+        )
 
     def add_round(self, job: str, number: int, data: dict[str, Any]) -> None:
         """Remember one round's metrics."""

@@ -21,8 +21,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from overlay.digests import BUCKETS, part_of
 from overlay.knowledge import Knowledge
-from overlay.membership import BUCKETS, Membership, part_of
+from overlay.membership import Membership
 from overlay.news import pages, revocation_pages
 from overlay.profile import Profile
 from overlay.wire import Revoked, SyncPage, SyncRequest

@@ -16,7 +16,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
-from overlay.certificates import read_chain
+from overlay.certificates import BadCertificate, read_chain
 from overlay.identity import short
 from overlay.membership import Membership
 from overlay.notary import Forged, Notary
@@ -114,16 +114,14 @@ def _counts(subject: str, vote: Vote, notary: Notary, known: _Known) -> bool:
 def _revocations(
     revocations: tuple[Revocation, ...], notary: Notary, table: Membership
 ) -> tuple[Revocation, ...]:
-    fresh = [r for r in revocations if r.peer_id not in table.revocations]
-    for revocation in fresh:
+    fresh: dict[str, Revocation] = {}
+    for revocation in revocations:
+        try:
+            if not table.revocations.is_news(revocation, besides=fresh):
+                continue
+        except BadCertificate as error:
+            raise Forged(f"a revocation by nobody: {error}") from None
         if not notary.may_revoke(revocation):
             raise Forged(f"a revocation of {short(revocation.peer_id)} by nobody who may")
-    return tuple(r for r in fresh if not _is_by_revoked(r, table))
-
-
-def _is_by_revoked(revocation: Revocation, table: Membership) -> bool:
-    """Whether its author was revoked itself; giving up one's own key is always possible."""
-    if not revocation.chain:
-        return False
-    author = read_chain(revocation.chain).peer_id
-    return author != revocation.peer_id and author in table.revocations
+        fresh[revocation.peer_id] = revocation
+    return tuple(fresh.values())

@@ -88,16 +88,16 @@ class Knowledge:
 
     def revoke(self, revocation: Revocation, source: str, now: float) -> bool:
         """Somebody is out for good; whether that is news."""
-        if revocation.peer_id in self.table.revocations:
-            return False
-        change = self.table.revoke(revocation, now)
-        if revocation.peer_id not in self.table.revocations:
-            return False  # one too many: told on, it would come back as news for ever
+        changes = self.table.revoke(revocation, now)
+        if self.table.revocations.by_peer.get(revocation.peer_id) is not revocation:
+            return False  # no news, or one too many: told on, it would come back for ever
         self.outbox.add_revocation(revocation, source)
-        if change is not None:
-            self._follow([change], now)
-        if revocation.peer_id == self.table.my_id:
-            self.report("network.revoked", self.table.my_id, reason=revocation.reason)
+        self._follow(changes, now)
+        me = self.table.my_id
+        if revocation.peer_id == me:
+            self.report("network.revoked", me, reason=revocation.reason)
+        elif any(change.record.peer_id == me for change in changes):
+            self.report("network.reinstated", me)
         return True
 
     def leave(self, now: float) -> None:

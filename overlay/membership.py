@@ -4,8 +4,6 @@ Rules kept here:
 - `merge` takes any record, `judge` any fate; both say what changed, or that it was no news;
 - a grave word about oneself is answered by a higher incarnation (refutation), unless one left;
 - the digest covers live members and revocations: peers may forget a dead one at different times;
-- the table is compared in `BUCKETS` parts by peer id, so that a repair sends what differs and not
-  everything (anti-entropy: Demers et al., PODC 1987, section 1.3);
 - a revoked member is out: nothing that it says, or is said of it, brings it back;
 - a dead or left member is remembered for `FORGET_S`, to be re-dialled and not to be resurrected.
 """
@@ -13,12 +11,11 @@ Rules kept here:
 from __future__ import annotations
 
 import dataclasses
-import functools
-import hashlib
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from overlay.certificates import read_chain
+from overlay.digests import Digests, part_of
 from overlay.notary import Notary, Unsigned
 from overlay.records import Fate, Member, Record, State
 from overlay.revocation import Revocation, Revocations
@@ -28,10 +25,6 @@ FORGET_S = 24 * 3600.0
 # No life gets here by counting, and what is higher is believed of nobody: a lie must leave room to
 # rise above it. A fate is below, so that there is a record above every fate.
 MAX_HEARD_INCARNATION = 2**52
-# Parts in which tables are compared: 64 digests are 0.6 KB, and at 10,000 members one difference
-# costs the 160 records of its part.
-BUCKETS = 64
-_PLACE_OF = {letter: place for place, letter in enumerate("abcdefghijklmnopqrstuvwxyz234567")}
 
 
 class Change(NamedTuple):
@@ -71,8 +64,7 @@ class Membership:
         self._fates: dict[str, Fate] = {}
         self._since: dict[str, float] = {}  # when those who are gone went
         self._forgotten: dict[str, tuple[int, float]] = {}
-        self._digests = [0] * BUCKETS
-        self._digest = 0
+        self._digests = Digests()
         self._shared = False
         self._revocations = Revocations()
         self.version = 0  # grows with every change
@@ -84,8 +76,7 @@ class Membership:
         records are shared until one side changes them."""
         twin = Membership(self._records[my_id])
         twin._records, twin._fates = self._records, dict(self._fates)
-        twin._since, twin._digests = dict(self._since), list(self._digests)
-        twin._digest = self._digest
+        twin._since, twin._digests = dict(self._since), self._digests.fork()
         twin._revocations = Revocations(self._revocations.by_peer.values())
         twin._shared = self._shared = True
         return twin
@@ -110,12 +101,12 @@ class Membership:
     @property
     def digest(self) -> int:
         """64 bits that are equal when two peers hold the same live members."""
-        return self._digest
+        return self._digests.whole
 
     @property
     def digests(self) -> tuple[int, ...]:
         """The same for each of the BUCKETS parts of the table."""
-        return tuple(self._digests)
+        return self._digests.parts
 
     @property
     def known(self) -> Container[str]:
@@ -186,7 +177,7 @@ class Membership:
 
     def differing(self, theirs: Sequence[int]) -> list[int]:
         """The parts of the table in which another peer's digests differ from mine."""
-        return [part for part, digest in enumerate(self._digests) if digest != theirs[part]]
+        return [part for part, digest in enumerate(self.digests) if digest != theirs[part]]
 
     def parts(self, numbers: Iterable[int]) -> list[Member]:
         """The rows of some parts of the table, in the order of the peer ids."""
@@ -283,19 +274,27 @@ class Membership:
                 changes.append(change)
         return changes
 
-    def revoke(self, revocation: Revocation, now: float) -> Change | None:
-        """Somebody is out for good; None when it is no news, or nobody knows the member here."""
-        peer = revocation.peer_id
+    def revoke(self, revocation: Revocation, now: float) -> list[Change]:
+        """Somebody is out for good; with an issuer, what it said of others is void: those come
+        back. Nothing when it is no news, or nobody known here is concerned."""
+        peer, is_out = revocation.peer_id, revocation.peer_id in self._revocations
         record = self._records.get(peer)
         if not self._revocations.add(revocation):
-            return None
+            return []
         if record is not None and self._is_unjust(record):
             self._revocations.discard(peer)
-            return None
+            return []
         self.version += 1
-        self._toggle_word(f"revoked/{peer}", part_of(peer))
-        if record is None:
-            return None
+        back = [self._take_back(void.peer_id) for void in self._revocations.said_by(peer)]
+        changes = [change for change in back if change is not None]
+        if not is_out:
+            self._digests.toggle_revoked(peer)
+            if record is not None:
+                changes.append(self._expel(record, now))
+        return changes
+
+    def _expel(self, record: Record, now: float) -> Change:
+        peer = record.peer_id
         before = self._state_of(peer)
         if self._since.pop(peer, None) is None:
             self._toggle(record)
@@ -367,31 +366,21 @@ class Membership:
 
     def _toggle(self, record: Record) -> None:
         """Put a live member into the digests, or take it out."""
-        part, fingerprint = _fingerprint(record.peer_id, record.incarnation)
-        self._digests[part] ^= fingerprint
-        self._digest ^= fingerprint
+        self._digests.toggle(record.peer_id, record.incarnation)
 
     def _is_unjust(self, record: Record) -> bool:
         """Whether what was said to put somebody out did not count: seen with their certificate."""
         return bool(record.chain) and not self._revocations.counts(read_chain(record.chain))
 
-    def _take_back(self, peer: str) -> None:
+    def _take_back(self, peer: str) -> Change | None:
+        """Nobody who may says any more that a member is out: it is as alive as it was."""
         self._revocations.discard(peer)
-        self._toggle_word(f"revoked/{peer}", part_of(peer))
+        self._digests.toggle_revoked(peer)
         self.version += 1
-
-    def _toggle_word(self, word: str, part: int) -> None:
-        fingerprint = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest())
-        self._digests[part] ^= fingerprint
-        self._digest ^= fingerprint
-
-
-def part_of(peer: str) -> int:
-    """Six bits of the id: the part of the table in which it is compared."""
-    return 2 * _PLACE_OF[peer[0]] + _PLACE_OF[peer[1]] % 2
-
-
-@functools.lru_cache(maxsize=2**15)
-def _fingerprint(peer: str, incarnation: int) -> tuple[int, int]:
-    word = f"{peer}/{incarnation}".encode()
-    return part_of(peer), int.from_bytes(hashlib.blake2b(word, digest_size=8).digest())
+        self._forgotten.pop(peer, None)
+        if self._since.pop(peer, None) is None:
+            return None
+        del self._fates[peer]
+        record = self._records[peer]
+        self._toggle(record)
+        return Change(record, State.ALIVE, State.REVOKED)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -226,3 +226,20 @@ def seal(
     unsigned = dataclasses.replace(revocation, chain=chain)
     signature = sign(key, revoking.PURPOSE, network, unsigned.words)
     return dataclasses.replace(unsigned, signature=signature)
+
+
+def say_again(
+    said: Iterable[Revocation], key: Ed25519PrivateKey, network: str, *, chain: Chain
+) -> list[Revocation]:
+    """What an issuer said of others, whose word is void soon, as the word of this chain's owner
+    (empty: the authority), who says so now."""
+    now = int(time.time())
+    return [
+        seal(
+            dataclasses.replace(r, at=now, subject=r.subject if chain else ()),
+            key,
+            network,
+            chain=chain,
+        )
+        for r in said
+    ]

@@ -4,14 +4,17 @@ Rules kept here:
 - the authority revokes anybody, an issuer plain members, and everybody itself (when it gives up a
   key);
 - a revocation is never taken back: who comes again comes with a new key and a new invitation;
-- a revoked issuer revokes nobody any more;
+- a revoked issuer revokes nobody any more, and what it said of others is void, whenever it said so:
+  all peers come to hold the same, in whatever order they hear things. Whoever puts the issuer out
+  says again what is right of it (`notary.say_again`);
+- what cannot become void (the authority's word, a member's own) replaces what can;
 - with an issuer go those whom it certified and who were not known before: nobody can tell whether
   their certificates were made after the revocation. Those who are known stay.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass
 
 from overlay.certificates import BadCertificate, Certified, Chain, check_chain, read_chain
@@ -91,19 +94,36 @@ class Revocations:
         """All of them, in the order in which they were learnt."""
         return self._by_peer
 
-    def add(self, revocation: Revocation) -> bool:
-        """Take one in; False when it is no news, or one too many."""
-        author = revocation.author
-        is_full = len(self._by_peer) >= MAX_REVOCATIONS or self._said.get(author, 0) >= MAX_SAID
-        if revocation.peer_id in self._by_peer or (author and is_full):
+    def is_news(self, revocation: Revocation, *, besides: Container[str] = ()) -> bool:
+        """Whether `add` would take one in, when those of `besides` are out too."""
+        peer, author = revocation.peer_id, revocation.author
+        if revocation.is_issuers and (author in self._by_peer or author in besides):
             return False
+        held = self._by_peer.get(peer)
+        if held is not None and not (held.is_issuers and held.author in besides):
+            return held.is_issuers and not revocation.is_issuers
+        is_full = len(self._by_peer) >= MAX_REVOCATIONS or self._said.get(author, 0) >= MAX_SAID
+        return not (author and is_full)
+
+    def add(self, revocation: Revocation) -> bool:
+        """Take one in; False when it is no news, void, or one too many."""
+        if not self.is_news(revocation):
+            return False
+        if revocation.peer_id in self._by_peer:
+            self.discard(revocation.peer_id)
         self._by_peer[revocation.peer_id] = revocation
-        self._said[author] = self._said.get(author, 0) + 1
+        self._said[revocation.author] = self._said.get(revocation.author, 0) + 1
         return True
 
     def discard(self, peer: str) -> None:
-        """Forget one that never counted (`counts`)."""
+        """Forget one that never counted (`counts`), or counts no more."""
         self._said[self._by_peer.pop(peer).author] -= 1
+
+    def said_by(self, author: str) -> list[Revocation]:
+        """What an issuer says of others."""
+        if not self._said.get(author):
+            return []
+        return [r for r in self._by_peer.values() if r.is_issuers and r.author == author]
 
     def counts(self, certified: Certified) -> bool:
         """Whether somebody's own revocation counts, now that their certificate is seen: an issuer

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from overlay.codec import Codec
+from overlay.digests import BUCKETS
 from overlay.founding import Candidacy
 from overlay.identity import is_id
-from overlay.membership import BUCKETS
 from overlay.records import MAX_INCARNATION, SIGNATURE_BYTES, Fate, Record, Vote, check_words
 from overlay.revocation import Revocation
 

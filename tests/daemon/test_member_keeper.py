@@ -6,6 +6,7 @@ from daemon.store import Store, StoreFull
 from overlay.membership import Membership
 from overlay.records import Fate, Member, Record, State
 from overlay.wire import CONTROL, Heartbeat, Revoked
+from tests.overlay.signed_network import SignedNetwork
 
 ME, A, B = "m" * 52, "a" * 52, "b" * 52
 
@@ -88,7 +89,7 @@ async def test_a_signed_record_is_remembered_with_its_certificate(store, table, 
 async def test_revocations_are_remembered_whoever_said_them(store, table, founder):
     notary, keeper = founder.signing(), MemberKeeper(store)
     own, heard = notary.revocation(A, "told here"), notary.revocation(B, "")
-    await keeper.remember_revocation(own)
+    await keeper.remember_revocations([own])
     assert MemberKeeper(store).revoked() == [own]
     table.revoke(own, 0.0)
     table.revoke(heard, 0.0)
@@ -100,21 +101,21 @@ async def test_revocations_are_remembered_whoever_said_them(store, table, founde
 
 async def test_a_revocation_is_written_once(store, table, founder):
     notary, keeper, written = founder.signing(), MemberKeeper(store), []
-    await keeper.remember_revocation(notary.revocation(A, ""))
+    await keeper.remember_revocations([notary.revocation(A, "")])
     put = store.put_revocations
-    store.put_revocations = lambda rows: written.append(rows) or put(rows)
+    store.put_revocations = lambda rows, void: written.append((rows, void)) or put(rows, void)
     again = MemberKeeper(store)
     for revocation in [*again.revoked(), notary.revocation(B, "")]:
         table.revoke(revocation, 0.0)
     await again.save(table, "n")
     await again.save(table, "n")
-    assert [[peer for peer, _ in rows] for rows in written] == [[B]]
+    assert [([peer for peer, _ in rows], void) for rows, void in written] == [([B], [])]
 
 
 async def test_a_revocation_that_a_full_disk_did_not_take_is_written_later(store, table, founder):
     keeper, put = MemberKeeper(store), store.put_revocations
 
-    def full(rows):
+    def full(rows, void):
         raise StoreFull("no space left")
 
     store.put_revocations = full
@@ -126,7 +127,26 @@ async def test_a_revocation_that_a_full_disk_did_not_take_is_written_later(store
     assert store.is_revoked(A)
     store.put_revocations = full
     with pytest.raises(StoreFull):
-        await keeper.remember_revocation(founder.signing().revocation(B, ""))
+        await keeper.remember_revocations([founder.signing().revocation(B, "")])
+
+
+async def test_what_became_void_or_was_said_again_is_so_on_disk_too(store, table):
+    """An issuer put a and b out; the authority puts the issuer out, and b besides."""
+    network = SignedNetwork()
+    issuer, keeper = network.person("issuer", "issuer"), MemberKeeper(store)
+    for name in ("a", "b"):
+        subject = network.person(name)
+        table.revoke(issuer.notary.revocation(subject.id, "", subject.chain), 0.0)
+    await keeper.save(table, "n")
+    kept = [network.revocation(network.person("b").id), network.revocation(issuer.id)]
+    for revocation in kept:
+        table.revoke(revocation, 0.0)
+    await keeper.save(table, "n")
+    again = MemberKeeper(store)
+    assert sorted(again.revoked(), key=str) == sorted(kept, key=str)
+    assert not store.is_revoked(network.person("a").id)
+    await again.remember_revocations([], [issuer.id])
+    assert not store.is_revoked(issuer.id)
 
 
 def test_a_revocation_that_cannot_be_read_is_left_out(store, founder):

@@ -24,7 +24,7 @@ from daemon.store import Store, StoreFull
 from overlay.enrolment import Denied, Enrolled, Unreachable
 from overlay.identity import spelled
 from overlay.records import Record
-from overlay.revocation import MAX_REASON
+from overlay.revocation import MAX_REASON, Revocations
 from overlay.tickets import SECRET_BYTES, Ticket, read_ticket, write_ticket
 
 ADDRESS = "wss://192.0.2.7:7400"
@@ -57,21 +57,24 @@ class World:
             for who, one in self.members.items()
         }
         table = SimpleNamespace(
-            me=records[mine.peer_id], records=lambda: list(records.values()), get=records.get
+            me=records[mine.peer_id],
+            records=lambda: list(records.values()),
+            get=records.get,
+            revocations=Revocations(),
         )
         store = Store(self._folder / name / "state.db")
         self.stores.append(store)
         node = SimpleNamespace(credentials=mine, told=[], remembered=[], error=None, store=store)
 
-        async def remember(revocation):
+        async def remember(revocations):
             if node.error:
                 raise node.error
-            node.remembered.append(revocation)
+            node.remembered += revocations
 
         node.overlay = SimpleNamespace(
             my_id=mine.peer_id, machine=SimpleNamespace(table=table), revoke=node.told.append
         )
-        node.keeper = SimpleNamespace(remember_revocation=remember)
+        node.keeper = SimpleNamespace(remember_revocations=remember)
         node.notary = None if plain else mine.signing()
         office = Office(mine, store, SimpleNamespace(), lambda kind, data: None)
         node.office = None if plain else office
@@ -181,6 +184,20 @@ async def test_a_reason_is_short_and_printable(world, reason):
 async def test_nobody_is_revoked_by_a_word_that_names_nobody(world):
     words = await refused(NetworkApi(world.node("f")).revoke("zz1"), "unknown_peer", UNKNOWN_PEER)
     assert "no known peer is called 'zz1'" in words
+
+
+async def test_who_puts_an_issuer_out_says_again_whom_it_put_out(world):
+    node, members = world.node("f"), world.members
+    known = node.overlay.machine.table.revocations
+    for name, by in (("m", "i"), ("n", "j")):
+        gone = members[name]
+        known.add(members[by].signing().revocation(gone.peer_id, "it left", gone.chain))
+    await NetworkApi(node).revoke("i1", "its key was lost")
+    again, out = node.told
+    assert node.remembered == node.told
+    assert (out.peer_id, out.reason) == (world.id("i"), "its key was lost")
+    assert (again.peer_id, again.reason, again.author) == (world.id("m"), "it left", "")
+    assert members["n"].signing().may_revoke(again)
 
 
 async def test_a_revocation_that_cannot_be_remembered_is_not_told(world):

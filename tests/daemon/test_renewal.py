@@ -19,6 +19,7 @@ from overlay.enrolment import Denied, Enrolled, Unreachable
 from overlay.enrolment import renew as renew_at
 from overlay.identity import new_id
 from overlay.records import Record
+from overlay.revocation import Revocations
 from overlay.tls import Tls
 from overlay.transport import Tcp
 
@@ -39,11 +40,13 @@ class Peer:
         self.reports, self.used, self.order = [], [], []
         self.session = SimpleNamespace(report=lambda kind, data: self.reports.append((kind, data)))
         self.records = [self.record(credentials, "wss://me:1")]
-        table = SimpleNamespace(live=lambda: self.records, my_id=credentials.peer_id)
-        self.overlay = SimpleNamespace(
-            machine=SimpleNamespace(table=table), revoke=lambda out: self.order.append("told")
+        self.known = Revocations()
+        table = SimpleNamespace(
+            live=lambda: self.records, my_id=credentials.peer_id, revocations=self.known
         )
-        self.keeper = SimpleNamespace(remember_revocation=self.remember)
+        self.overlay = SimpleNamespace(machine=SimpleNamespace(table=table), revoke=self.tell)
+        self.keeper = SimpleNamespace(remember_revocations=self.remember)
+        self.told = []
         self.revocations = []
         self.full = False
 
@@ -51,11 +54,15 @@ class Peer:
     def record(credentials, *addresses):
         return Record(credentials.peer_id, "x", addresses, 1, True, -1, credentials.chain)
 
-    async def remember(self, revocation):
+    async def remember(self, revocations):
         if self.full:
             raise StoreFull("no space left")
-        self.revocations.append(revocation)
+        self.revocations += revocations
         self.order.append("remembered")
+
+    def tell(self, out, *, parting):
+        self.told += [out, *parting]
+        self.order.append("told")
 
     def use_certificate(self):
         self.used.append(self.credentials.chain)
@@ -95,7 +102,7 @@ def asked(monkeypatch, certified):
     class Asked(list):
         def __init__(self):
             super().__init__()
-            self.answers, self.given_up = {}, []
+            self.answers, self.given_up, self.role = {}, [], "member"
 
     asked = Asked()
 
@@ -105,7 +112,7 @@ def asked(monkeypatch, certified):
         if (error := asked.answers.get(address)) is not None:
             raise error
         asked.given_up.append(revocation)
-        return certified.made["founder"].certify(key.public_key(), "member")
+        return certified.made["founder"].certify(key.public_key(), asked.role)
 
     monkeypatch.setattr(renewal.enrolment, "renew", fake)
     return asked
@@ -330,6 +337,25 @@ async def test_a_member_is_certified_under_its_new_key_by_its_old_certificate(ce
     assert [out.peer_id for out in peer.revocations] == [before]
     assert asked.given_up == peer.revocations
     assert peer.notary.may_revoke(asked.given_up[0])
+
+
+async def test_an_issuer_says_again_under_its_new_key_what_it_said_of_others(certified, asked):
+    peer, member, other = certified("i", "issuer"), certified("m"), certified("n")
+    peer.records.append(Peer.record(certified.made["founder"], "wss://founder:1"))
+    asked.role = "issuer"
+    for one, by in ((member, peer), (other, certified("j", "issuer"))):
+        gone = one.credentials
+        peer.known.add(by.notary.revocation(gone.peer_id, "it left", gone.chain))
+    after = await rotate(peer)
+    out, again = peer.told
+    assert peer.revocations == [out, again]
+    assert (again.peer_id, again.reason) == (member.credentials.peer_id, "it left")
+    assert again.author == after
+    assert member.notary.may_revoke(again)
+    # Whoever takes both in, in this order, holds both.
+    assert peer.known.add(out)
+    peer.known.discard(again.peer_id)
+    assert peer.known.add(again)
 
 
 async def test_a_renewal_waits_for_a_change_of_key_and_leaves_the_new_one_alone(certified, asked):

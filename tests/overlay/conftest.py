@@ -13,6 +13,7 @@ import trio
 import trio.testing
 from hypothesis import HealthCheck, settings
 
+from overlay.profile import PROFILES
 from overlay.records import Record
 
 settings.register_profile(
@@ -120,3 +121,19 @@ def _no_bug_is_logged(caplog):
     yield
     errors = [r for r in caplog.get_records("call") if r.levelno >= logging.ERROR]
     assert not errors, "\n".join(f"{r.getMessage()} {r.exc_text or ''}" for r in errors)
+
+
+@pytest.fixture
+def grown_signed(make_signed_world):
+    """grown_signed(count): certified members that have settled, with nothing said yet."""
+
+    def grow(count, *, seed=0):
+        world = make_signed_world(seed=seed)
+        world.grow(count)
+        assert world.run_until(world.converged, 30.0) is not None, world
+        world.run(PROFILES["lan"].drain_s)
+        world.forget_what_was_said()
+        assert world.forgers == []
+        return world
+
+    return grow

@@ -1,8 +1,9 @@
 import pytest
 
 from overlay.anti_entropy import AntiEntropy
+from overlay.digests import BUCKETS, part_of
 from overlay.knowledge import Knowledge
-from overlay.membership import BUCKETS, Membership, part_of
+from overlay.membership import Membership
 from overlay.neighbourhood import Neighbourhood
 from overlay.profile import PROFILES
 from overlay.records import Fate, State, Vote

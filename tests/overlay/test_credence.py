@@ -5,7 +5,8 @@ import dataclasses
 import pytest
 
 from overlay.credence import believed
-from overlay.membership import BUCKETS, Membership
+from overlay.digests import BUCKETS
+from overlay.membership import Membership
 from overlay.notary import Forged, Signing
 from overlay.records import Fate, State, Vote
 from overlay.wire import Heartbeat, News, Revoked, SyncPage, SyncRequest

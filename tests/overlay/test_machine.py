@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overlay.doubts import BURST, SMALLEST
 from overlay.effects import (
     CloseLink,
     Dial,
@@ -22,38 +21,16 @@ from overlay.effects import (
     Send,
     Wake,
 )
-from overlay.machine import MAX_GUESTS, OverlayMachine
-from overlay.membership import BUCKETS, part_of
+from overlay.machine import MAX_GUESTS
 from overlay.profile import PROFILES
 from overlay.records import Fate, Member, State, Vote
 from overlay.topology import Choice
-from overlay.wire import CONTROL, Evidence, Heartbeat, News, Revoked, SyncPage, SyncRequest
+from overlay.wire import CONTROL, Evidence, Heartbeat, News, SyncPage, SyncRequest
+from tests.overlay.one_machine import link, linked, make_machine, of, reported, sent
+from tests.overlay.words import fated, proven, subject_and_liar, told, witnessed
 
 LAN = PROFILES["lan"]
 GONE = (State.DEAD, State.LEFT)
-
-
-def told(*records):
-    """A message with these records."""
-    return News(records, (), ())
-
-
-def fated(*fates):
-    """A message with these fates."""
-    return News((), fates, ())
-
-
-def proven(machine, peer, incarnation=1):
-    """The verdict of two of those who observe a peer in the table of `machine`."""
-    observers = sorted(machine.graph.observers(peer))[:2]
-    return Fate(
-        peer, incarnation, State.DEAD, tuple(Vote(o, incarnation, True, b"") for o in observers)
-    )
-
-
-def witnessed(*evidence):
-    """A message with these testimonies."""
-    return News((), (), evidence)
 
 
 @pytest.fixture
@@ -319,16 +296,6 @@ def test_a_cut_too_short_to_notice_changes_nothing(grown):
 
 
 # Liars.
-
-
-def subject_and_liar(world):
-    """A member, and one of its observers that is linked to a third, who listens."""
-    subject = world.peers[1]
-    liar = next(p for p in world.up() if p.id in subject.machine.links)
-    listener = next(
-        p for p in world.up() if p.id in liar.machine.links and p not in (subject, liar)
-    )
-    return subject, liar, listener
 
 
 def test_one_lying_observer_makes_nobody_even_doubt(grown):
@@ -718,47 +685,6 @@ def test_one_liar_about_everybody_kills_nobody(make_world, count, hard):
 
 
 # One machine.
-
-
-def make_machine(member, *, profile=LAN, **changes):
-    return OverlayMachine(
-        member(0, **changes),
-        network_id=member("network").peer_id,
-        profile=profile,
-        rng=random.Random(1),
-        now=0.0,
-    )
-
-
-def link(machine, record, now):
-    return machine.handle(LinkUp(record, machine.table.digest, ""), now)
-
-
-def linked(member, count=4):
-    machine = make_machine(member)
-    for number in range(1, count):
-        link(machine, member(number), 0.0)
-    for number in range(1, count):
-        machine.handle(Received(member(number).peer_id, Heartbeat(machine.table.digest)), 0.0)
-    machine.handle(Wake(), 1.5 * LAN.flush_s)  # the last of the news about them goes out
-    return machine
-
-
-def of(kind, effects):
-    return [effect for effect in effects if isinstance(effect, kind)]
-
-
-def sent(kind, effects):
-    """What was sent of a kind of message; of a part of the news, one entry a link."""
-    messages = [e.message for e in of(Send, effects)]
-    parts = {Evidence: "evidence", Fate: "fates"}
-    if kind in parts:
-        return [item for m in messages if isinstance(m, News) for item in getattr(m, parts[kind])]
-    return [message for message in messages if isinstance(message, kind)]
-
-
-def reported(effects):
-    return [effect.kind for effect in of(Report, effects)]
 
 
 def test_a_machine_that_stood_still_suspects_nobody(member):
@@ -1158,273 +1084,3 @@ def test_evidence_about_a_former_life_says_nothing_of_the_present_one(member):
         machine.handle(Received(observer, witnessed(late)), 1.3)
     assert machine.table.state(subject) is State.ALIVE
     assert machine.table.get(subject).incarnation == 2
-
-
-# Revocations.
-
-
-@pytest.fixture
-def grown_signed(make_signed_world):
-    """grown_signed(count): certified members that have settled, with nothing said yet."""
-
-    def grow(count, *, seed=0):
-        world = make_signed_world(seed=seed)
-        world.grow(count)
-        assert world.run_until(world.converged, 30.0) is not None, world
-        world.run(LAN.drain_s)
-        world.forget_what_was_said()
-        assert world.forgers == []
-        return world
-
-    return grow
-
-
-def revoke(world, by, about):
-    """The authority's revocation, at the peer `by`."""
-    peer = world.peers[by]
-    revocation = world.network.revocation(world.peers[about].id, "why")
-    peer.machine.revoke(revocation, world.now)
-    world._handle(peer, Wake())
-
-
-def is_out(world, about):
-    """Whether everybody knows that a member is revoked and has no link to it."""
-    subject = world.peers[about].id
-    others = [p for p in world.up() if p.id != subject]
-    return all(
-        p.machine.table.state(subject) is State.REVOKED and subject not in p.machine.links
-        for p in others
-    )
-
-
-def test_a_revocation_floods_and_the_links_are_dropped_everywhere(grown_signed):
-    world = grown_signed(12)
-    out = world.peers[5]
-    far = next(p.number for p in world.up() if p is not out and out.id not in p.machine.links)
-    revoke(world, far, 5)
-    assert world.run_until(lambda: is_out(world, 5), 1.0) is not None, world
-    world.run(10.0)
-    assert is_out(world, 5), world
-    assert world.forgers == []
-    assert len({p.machine.table.digest for p in world.up() if p is not out}) == 1
-    assert len(world.heard("member.revoked", about=5)) == 11
-    assert world.heard("member.dead", "member.suspect") == []
-
-
-def test_the_revoked_peer_hears_it_and_is_alone_and_still(grown_signed):
-    world = grown_signed(12)
-    neighbour = world.peer(min(world.peers[5].machine.links))
-    revoke(world, neighbour.number, 5)
-    assert world.run_until(lambda: world.heard("network.revoked", about=5), 1.0) is not None, world
-    world.run(2.0)
-    assert world.peers[5].machine.links == frozenset()
-    world.forget_what_was_said()
-    world.run(30.0)
-    assert [dial for _, number, dial in world.dialled if number == 5] == []
-    assert world.sent_by[5] == 0
-
-
-def test_a_peer_that_was_cut_off_learns_a_revocation_from_the_tables(grown_signed):
-    world = grown_signed(12)
-    world.cut_off(7)
-    world.run(1.0)
-    revoke(world, 0, 5)
-    world.run(30.0)
-    assert world.state(7, 5) is not State.REVOKED
-    world.restore(7)
-    assert world.run_until(lambda: is_out(world, 5), 60.0) is not None, world
-    assert world.forgers == []
-
-
-def test_a_newcomer_learns_who_was_revoked_before(grown_signed):
-    world = grown_signed(8)
-    revoke(world, 0, 5)
-    world.run(2.0)
-    world.start(9, seeds=(0,))
-    world.run(10.0)
-    assert world.peers[5].id in world.peers[9].machine.table.revocations
-    assert not world.peers[9].machine.table.is_live(world.peers[5].id)
-
-
-@pytest.mark.parametrize("known", [True, False])
-def test_a_revoked_peer_that_links_up_is_told_why_and_turned_away(member, network, known):
-    machine, out = linked(member, count=3), member(5)
-    if known:
-        machine.handle(Received(member(1).peer_id, told(out)), 0.2)
-    revocation = network.revocation(out.peer_id, "why")
-    machine.revoke(revocation, 0.3)
-    machine.handle(Wake(), 1.0)
-    effects = link(machine, dataclasses.replace(out, incarnation=2), 2.0)
-    assert [e.message for e in of(Send, effects) if e.peer == out.peer_id] == [
-        Revoked((revocation,))
-    ]
-    assert of(CloseLink, effects) == [CloseLink(out.peer_id, "revoked")]
-    assert out.peer_id not in machine.links
-    assert not machine.table.is_live(out.peer_id)
-
-
-def test_revocations_are_sent_in_the_parts_that_differ(member, network):
-    machine = linked(member, count=3)
-    revoked = [network.revocation(member(number).peer_id) for number in range(10, 160)]
-    for revocation in revoked:
-        machine.revoke(revocation, 0.3)
-    machine.handle(Wake(), 1.0)
-    digests = list(machine.table.digests)
-    part = part_of(revoked[0].peer_id)
-    digests[part] ^= 1
-    asked = Received(member(1).peer_id, SyncRequest(tuple(digests)))
-    told_of = [r for m in sent(Revoked, machine.handle(asked, 2.0)) for r in m.revocations]
-    assert told_of == [r for r in revoked if part_of(r.peer_id) == part]
-    newcomer = Received(member(1).peer_id, SyncRequest((0,) * BUCKETS))
-    told_of = [r for m in sent(Revoked, machine.handle(newcomer, 3.0)) for r in m.revocations]
-    assert told_of == revoked
-
-
-def test_a_revocation_by_a_member_that_may_not_costs_its_link_and_revokes_nobody(grown_signed):
-    world = grown_signed(8)
-    revocation = world.person(3).notary.revocation(world.peers[5].id, "envy")
-    listener = world.peer(min(world.peers[3].machine.links - {world.peers[5].id}))
-    world.inject(listener.number, 3, Revoked((revocation,)))
-    assert world.forgers == [3]
-    world.run(5.0)
-    assert world.converged(), world
-
-
-# One lying member.
-
-
-def lies(world, liar, subject):
-    """Everything that a member can say in its own name against another, in its newest life."""
-    life, person = subject.machine.table.me.incarnation, world.person(liar.number)
-    votes = tuple(person.vote(subject.id, incarnation=life, hard=hard) for hard in (True, False))
-    dead = Fate(subject.id, life, State.DEAD, votes)
-    yield witnessed(person.testimony(subject.id, incarnation=life, hard=True))
-    yield witnessed(person.testimony(subject.id, incarnation=life, hard=False))
-    yield fated(dead)
-    yield fated(Fate(subject.id, life, State.DEAD))
-    yield fated(Fate(subject.id, life, State.SUSPECT, votes))
-    yield SyncPage((), (dead,))
-    yield fated(Fate(subject.id, life + 5, State.DEAD, votes))
-
-
-@pytest.mark.parametrize("seed", [0, 1])
-def test_a_member_that_lies_for_a_minute_evicts_nobody(grown_signed, seed):
-    world = grown_signed(14, seed=seed)
-    subject, liar, _ = subject_and_liar(world)
-    end = world.now + 60.0
-    while world.now < end:
-        for lie in lies(world, liar, subject):
-            for peer in [p for p in world.up() if liar.id in p.machine.links]:
-                world.inject(peer.number, liar.number, lie)
-            world.run(0.1)
-    assert world.heard("member.dead") == [], world
-    assert world.forgers == []
-    assert world.run_until(world.converged, 10.0) is not None, world
-
-
-@pytest.mark.parametrize("by_table", [False, True])
-def test_a_member_that_doubts_everybody_has_nobody_refute_more_than_a_few_times(
-    make_world, by_table
-):
-    """Each refutation is a record that floods: the liar would say little, and all others much."""
-    world = make_world(seed=3).settled(24)
-    liar = world.peers[0]
-    for _ in range(150):
-        records = [r for r in liar.machine.table.live() if r.peer_id != liar.id]
-        fates = tuple(Fate(r.peer_id, r.incarnation, State.SUSPECT) for r in records)
-        for peer in sorted(liar.machine.links):
-            lie = SyncPage((), fates) if by_table else fated(*fates)
-            world.inject(world.peer(peer).number, liar.number, lie)
-        world.run(0.2)
-    assert world.heard("member.dead") == [], world
-    refuted = [p.machine.table.me.incarnation - 1 for p in world.up() if p is not liar]
-    assert min(refuted) > 0, "nobody heard the liar"
-    most = len(liar.machine.links) * (BURST * SMALLEST / 24 + 1)
-    assert max(refuted) <= most < 150 / 4
-
-
-def test_a_silent_member_is_found_while_another_doubts_everybody(make_world):
-    """The liar has used up what its neighbours' neighbours may bring; votes are heeded."""
-    world = make_world(seed=3).settled(24)
-    liar, victim = world.peers[0], world.peers[9]
-    for number in range(100):
-        if number == 50:
-            world.stop(victim.number)
-        records = [r for r in liar.machine.table.live() if r.peer_id not in (liar.id, victim.id)]
-        fates = tuple(Fate(r.peer_id, r.incarnation, State.SUSPECT) for r in records)
-        for peer in sorted(liar.machine.links):
-            world.inject(world.peer(peer).number, liar.number, fated(*fates))
-        world.run(0.2)
-    assert {said.about for said in world.heard("member.dead")} == {victim.id}, world
-    assert world.believed(victim.number, State.DEAD)
-
-
-def test_a_member_that_says_what_others_did_not_loses_its_links_and_evicts_nobody(grown_signed):
-    world = grown_signed(10)
-    subject, liar, listener = subject_and_liar(world)
-    observers = sorted(listener.machine.graph.observers(subject.id) - {liar.id})[:2]
-    signature = world.person(liar.number).notary.testimony(subject.id, 1, True)
-    votes = tuple(Vote(observer, 1, True, signature) for observer in observers)
-    for lie in (
-        fated(Fate(subject.id, 1, State.DEAD, votes)),
-        SyncPage((), (Fate(subject.id, 1, State.DEAD, votes),)),
-        fated(Fate(subject.id, 1, State.LEFT, votes[:1])),
-        fated(Fate(subject.id, 1, State.REVOKED)),
-        witnessed(Evidence(subject.id, 1, observers[0], True, signature)),
-        told(dataclasses.replace(subject.machine.table.me, incarnation=9)),
-    ):
-        world.forgers.clear()
-        world.inject(listener.number, liar.number, lie)
-        assert world.forgers == [liar.number], lie
-        assert listener.machine.table.state(subject.id) is State.ALIVE
-
-
-def test_a_death_is_believed_by_everybody_when_everything_is_signed(grown_signed):
-    world = grown_signed(14)
-    world.kill(4)
-    assert world.run_until(lambda: world.believed(4, State.DEAD), 3.0) is not None, world
-    assert world.run_until(world.converged, 10.0) is not None, world
-    for peer in world.up():
-        assert len(peer.machine.table.fate(world.peers[4].id).votes) >= 2
-    assert world.forgers == []
-
-
-def test_a_goodbye_is_believed_by_everybody_when_everything_is_signed(grown_signed):
-    world = grown_signed(10)
-    world.leave(4)
-    assert world.run_until(lambda: world.believed(4, State.LEFT), 2.0) is not None, world
-    world.run(5.0)
-    assert world.forgers == []
-
-
-def test_a_goodbye_is_passed_on_in_tables_with_its_word(grown_signed):
-    """From an old member to a newcomer, and from that one to the next."""
-    world = grown_signed(8)
-    world.leave(4)
-    world.run(5.0)
-    world.start(20, seeds=(0,))
-    world.run(5.0)
-    world.start(21, seeds=(20,))
-    world.run(5.0)
-    assert world.forgers == []
-    gone = world.peers[4].id
-    for number in (20, 21):
-        assert world.peers[number].machine.table.fate(gone).votes == world.person(4).goodbye().votes
-
-
-def test_a_goodbye_whose_word_was_not_kept_is_told_to_nobody(grown_signed):
-    """A peer that restarts remembers who left, and cannot prove it."""
-    world = grown_signed(8)
-    world.leave(4)
-    world.run(5.0)
-    table = world.peers[0].machine.table
-    remembered = [row for row in table.members() if row.record.peer_id != table.my_id]
-    world.kill(0)
-    world.start(0, incarnation=table.me.incarnation + 1)
-    world.peers[0].machine.remember(remembered, world.now)
-    world._handle(world.peers[0], Wake())
-    world.run(5.0)
-    world.start(20, seeds=(0,))
-    world.run(10.0)
-    assert world.forgers == []
-    assert world.run_until(world.converged, 10.0) is not None, world

@@ -5,14 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overlay.membership import (
-    BUCKETS,
-    FORGET_S,
-    MAX_HEARD_INCARNATION,
-    Change,
-    Membership,
-    part_of,
-)
+from overlay.digests import BUCKETS, part_of
+from overlay.membership import FORGET_S, MAX_HEARD_INCARNATION, Change, Membership
 from overlay.records import MAX_INCARNATION, Fate, Member, State
 from overlay.revocation import Revocation
 
@@ -530,10 +524,10 @@ def revocation(id_of):
 
 def test_the_revoked_are_out_and_it_is_news_once(table, member, revocation):
     table.merge(member(1), 0.0)
-    change = table.revoke(revocation(1), 1.0)
+    (change,) = table.revoke(revocation(1), 1.0)
     assert change == Change(member(1), State.REVOKED, State.ALIVE)
     assert change.vanished
-    assert table.revoke(revocation(1), 2.0) is None
+    assert table.revoke(revocation(1), 2.0) == []
     assert (table.state(member(1).peer_id), table.live()) == (State.REVOKED, [member(0)])
     assert member(1).peer_id in table.gone
     assert table.dead() == []
@@ -557,7 +551,7 @@ def test_nothing_brings_the_revoked_back(table, member, fate, revocation):
 def test_who_is_doubted_or_gone_can_be_revoked(table, member, fate, revocation, state):
     table.merge(member(1), 0.0)
     table.judge(fate(1, 1, state), 1.0)
-    assert table.revoke(revocation(1), 2.0) == Change(member(1), State.REVOKED, state)
+    assert table.revoke(revocation(1), 2.0) == [Change(member(1), State.REVOKED, state)]
     other = Membership(member(0))
     other.merge(member(1), 0.0)
     other.revoke(revocation(1), 0.0)
@@ -565,7 +559,7 @@ def test_who_is_doubted_or_gone_can_be_revoked(table, member, fate, revocation, 
 
 
 def test_a_stranger_can_be_revoked_and_does_not_come(table, member, revocation):
-    assert table.revoke(revocation(1), 1.0) is None
+    assert table.revoke(revocation(1), 1.0) == []
     assert table.merge(member(1), 2.0) is None
     assert table.get(member(1).peer_id) is None
     assert member(1).peer_id in table.revocations
@@ -620,7 +614,7 @@ def test_the_revoked_are_forgotten_and_stay_out(table, member, revocation):
 
 def test_who_is_revoked_itself_has_left_and_refutes_nothing(table, member, fate, revocation):
     table.merge(member(1), 0.0)
-    assert table.revoke(revocation(0), 1.0).state is State.REVOKED
+    assert [c.state for c in table.revoke(revocation(0), 1.0)] == [State.REVOKED]
     assert table.has_left
     assert table.judge(fate(0, 5, State.DEAD), 2.0) is None
     assert table.merge(member(0, incarnation=9), 2.0) is None
@@ -634,7 +628,85 @@ def test_tables_that_began_as_one_are_revoked_from_one_by_one(table, member, rev
     twin = table.fork(member(1).peer_id)
     table.revoke(revocation(2), 1.0)
     assert twin.is_live(member(2).peer_id)
-    assert twin.revoke(revocation(2), 1.0) is not None
+    assert twin.revoke(revocation(2), 1.0) != []
     third = table.fork(member(1).peer_id)
-    assert third.revoke(revocation(2), 1.0) is None
+    assert third.revoke(revocation(2), 1.0) == []
     assert third.digests == twin.digests == table.digests
+
+
+# An issuer that is revoked itself.
+
+
+@pytest.fixture(scope="module")
+def said(network):
+    """What can be said by and about issuers 1 and 2 and members 3 to 5, signed."""
+    one, two = (network.person(number, "issuer") for number in (1, 2))
+    people = {3: network.person(3), 4: network.person(4), 5: network.person(5)}
+    records = [person.record for person in (one, two, *people.values())]
+
+    def by(issuer, number):
+        return issuer.notary.revocation(people[number].id, "", people[number].chain)
+
+    revocations = [
+        by(one, 3), by(one, 4), by(two, 4), by(two, 5),
+        network.revocation(one.id), network.revocation(people[3].id),
+        people[5].notary.revocation(people[5].id, "a new key"),
+    ]  # fmt: skip
+    return records, revocations
+
+
+@given(order=st.permutations(range(12)))
+def test_tables_that_heard_the_same_are_the_same_in_whatever_order(member, said, order):
+    records, revocations = said
+    table = Membership(member(0))
+    for step in order:
+        if step < len(records):
+            table.merge(records[step], 0.0)
+        else:
+            table.revoke(revocations[step - len(records)], 0.0)
+    for record in records:  # as others repeat what was not taken in
+        table.merge(record, 1.0)
+    for revocation in revocations:
+        table.revoke(revocation, 1.0)
+    expected = Membership(member(0))
+    for record in records:
+        expected.merge(record, 0.0)
+    for number in (4, 5, 6, 2):
+        expected.revoke(revocations[number], 0.0)
+    assert table.digests == expected.digests
+    assert table.revocations.by_peer == expected.revocations.by_peer
+    assert table.live_count == 2  # me and issuer 2
+
+
+def test_whom_only_a_revoked_issuer_put_out_is_back_as_it_was(member, network, said):
+    (_, _, record, *_), (void, *_) = said
+    table = Membership(member(0))
+    table.merge(record, 0.0)
+    before = table.digests
+    table.revoke(void, 1.0)
+    back, *rest = table.revoke(network.revocation(network.person(1, "issuer").id), 2.0)
+    assert back == Change(record, State.ALIVE, State.REVOKED)
+    assert rest == []
+    assert table.is_live(record.peer_id)
+    assert part_of(record.peer_id) not in table.differing(before)
+    assert table.judge(Fate(record.peer_id, 1, State.DEAD), 3.0).state is State.DEAD
+
+
+def test_even_if_it_was_forgotten_meanwhile(member, network, said):
+    (_, _, record, *_), (void, *_) = said
+    table = Membership(member(0))
+    table.merge(record, 0.0)
+    table.revoke(void, 1.0)
+    table.forget(FORGET_S + 2.0)
+    table.revoke(network.revocation(network.person(1, "issuer").id), FORGET_S + 3.0)
+    assert table.merge(record, FORGET_S + 4.0) is not None
+
+
+def test_a_peer_whose_own_revocation_is_void_goes_on(network):
+    me, issuer = network.person(3), network.person(1, "issuer")
+    table = Membership(me.record, notary=me.notary)
+    table.revoke(issuer.notary.revocation(me.id, "", me.chain), 1.0)
+    assert table.has_left
+    table.revoke(network.revocation(issuer.id), 2.0)
+    assert not table.has_left
+    assert table.is_live(me.id)

@@ -6,7 +6,7 @@ import pytest
 
 from overlay.certificates import certify, read_chain
 from overlay.keys import public_bytes
-from overlay.notary import seal
+from overlay.notary import say_again, seal
 from overlay.records import SIGNATURE_BYTES
 from overlay.revocation import MAX_REASON, MAX_SAID, Revocation, Revocations, is_authorised
 
@@ -161,6 +161,56 @@ def test_the_first_revocation_of_a_member_is_kept(network, id_of):
     assert [*known.by_peer] == [id_of(1), id_of(2)]
     assert known.by_peer[id_of(1)] == first
     assert [*Revocations(known.by_peer.values()).by_peer] == [*known.by_peer]
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_what_a_revoked_issuer_says_of_others_is_void_whenever_it_comes(network, people, own):
+    issuer, member = people["issuer"], people["member"].id
+    out = issuer.notary.revocation(issuer.id, "") if own else network.revocation(issuer.id)
+    said = by_issuer(people, "member")
+    early, late = Revocations([said, out]), Revocations([out])
+    assert early.said_by(issuer.id) == [said]
+    assert late.said_by(issuer.id) == []
+    assert not late.is_news(said)
+    assert not late.add(said)
+    assert member not in late
+    assert issuer.id in late  # its own end is no word about others
+
+
+def test_a_word_that_cannot_become_void_replaces_one_that_can(network, people):
+    member = people["member"]
+    weak, strong = by_issuer(people, "member"), network.revocation(member.id)
+    own = member.notary.revocation(member.id, "a new key")
+    other = people["other issuer"].notary.revocation(member.id, "", member.chain)
+    for better in (strong, own):
+        known = Revocations([weak])
+        assert known.add(better)
+        assert known.by_peer[member.id] == better
+        assert known.said_by(people["issuer"].id) == []
+        assert [known.add(one) for one in (weak, other, strong, own)] == [False] * 4
+    assert not Revocations([weak]).add(other)
+
+
+def test_news_may_follow_from_other_news(network, people):
+    issuer, weak = people["issuer"], by_issuer(people, "member")
+    other = people["other issuer"].notary.revocation(
+        people["member"].id, "", people["member"].chain
+    )
+    known = Revocations([weak])
+    assert not known.is_news(other)
+    assert known.is_news(other, besides={issuer.id})
+    assert not Revocations().is_news(weak, besides={issuer.id})
+
+
+def test_said_again_it_is_the_new_authors_word(network, people, may):
+    weak = by_issuer(people, "member")
+    (authoritys,) = say_again([weak], network.key, network.id, chain=())
+    assert may(authoritys)
+    assert (authoritys.author, authoritys.peer_id) == ("", people["member"].id)
+    other = people["other issuer"]
+    (others,) = say_again([weak], other.key, network.id, chain=other.chain)
+    assert may(others)
+    assert others.author == other.id
 
 
 def test_one_author_fills_no_more_than_its_share_and_the_authority_always_finds_room(

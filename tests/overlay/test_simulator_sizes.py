@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overlay.membership import BUCKETS
+from overlay.digests import BUCKETS
 from overlay.records import MAX_ADDRESSES, MAX_NAME, MAX_VOTES, Fate, Record, State, Vote
 from overlay.revocation import Revocation
 from overlay.simulator.sizes import message_bytes

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from overlay import wire
 from overlay.codec import WireError
+from overlay.digests import BUCKETS
 from overlay.founding import MAX_SAID_S, Candidacy
 from overlay.identity import new_id
-from overlay.membership import BUCKETS
 from overlay.records import (
     MAX_ADDRESSES,
     MAX_CHAIN,

@@ -30,9 +30,9 @@ from overlay import tls
 from overlay.addresses import split_address
 from overlay.alerts import alert_of
 from overlay.certificates import certify
+from overlay.digests import BUCKETS
 from overlay.enrolment import Enrolled, enrol
 from overlay.keys import read_key, sign
-from overlay.membership import BUCKETS
 from overlay.notary import RECORD
 from overlay.records import Record
 from overlay.tickets import read_ticket

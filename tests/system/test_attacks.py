@@ -21,9 +21,10 @@ from daemon.notes import NOTES, JobOffer, JobRequest, Proof
 from learner.job import Job
 from overlay import tls
 from overlay.certificates import request
+from overlay.digests import BUCKETS
 from overlay.enrolment import ENROL, Authority, Denied, Renew, enrol
 from overlay.keys import new_key
-from overlay.membership import BUCKETS, MAX_HEARD_INCARNATION
+from overlay.membership import MAX_HEARD_INCARNATION
 from overlay.notary import seal
 from overlay.records import Fate, State, Vote
 from overlay.revocation import Revocation
