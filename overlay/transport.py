@@ -23,6 +23,7 @@ import wsproto.utilities
 
 from overlay.addresses import is_loopback, split_address
 from overlay.alerts import alert_of
+from overlay.frames import FrameCount
 from overlay.wire import SUBPROTOCOL
 
 # trio-websocket reads 4 KiB at a time by default, which is several times slower.
@@ -246,13 +247,14 @@ async def _accept(
 
 
 class WatchedStream(trio.abc.Stream):
-    """Counts bytes, bounds those that no message came of, and cancels a handshake as soon as the
-    stream ends."""
+    """Counts bytes, bounds those and the frames that no message came of, and cancels a handshake as
+    soon as the stream ends."""
 
     def __init__(self, inner: trio.abc.Stream, max_message_bytes: int) -> None:
         self._inner = inner
         self._most_unread = (MESSAGE_QUEUE + 2) * max_message_bytes + RECEIVE_BUFFER_BYTES
         self._taken = 0
+        self._frames = FrameCount()
         self.handshake_scope: trio.CancelScope | None = None
         self.established = False
         self.alert = ""
@@ -279,8 +281,9 @@ class WatchedStream(trio.abc.Stream):
             self._ended()
             raise
         self.bytes_received += len(data)
-        if self.bytes_received - self._taken > self._most_unread:
-            # Empty fragments and pings make no message that grows too long, and are kept.
+        is_idle = self.bytes_received - self._taken > self._most_unread
+        if is_idle or not self._frames.feed(data):
+            # Fragments and pings make no message that grows too long, and are kept.
             self.alert = "sends and sends, and no message comes of it"
             await self.aclose()
             raise trio.BrokenResourceError(self.alert)

@@ -136,6 +136,24 @@ def test_a_message_over_the_limit_is_a_lost_connection(run):
     run(main)
 
 
+@pytest.mark.parametrize("frame", [b"\x00\x80", b"\x89\x80", b"\x8a\x80"])
+def test_frames_that_no_message_comes_of_are_not_even_unpacked(run, frame):
+    """Fragments, pings and pongs: a thousand of them in one piece, each with an empty mask."""
+
+    async def main():
+        async with open_pair() as (one, two):
+            unpacked = two._connection._wsproto.receive_data
+            seen = []
+            two._connection._wsproto.receive_data = lambda data: seen.append(data) or unpacked(data)
+            await one._stream.send_all(b"\x02\x80" + bytes(4) + (frame + bytes(4)) * 1000)
+            with pytest.raises(ConnectionLost, match="no message comes of it") as lost:
+                await two.receive()
+            assert not lost.value.orderly
+            assert seen == []
+
+    run(main)
+
+
 @pytest.mark.parametrize("path", ["/", "/control/", "/rpc", "/data?x=1"])
 def test_a_wrong_path_is_refused_on_both_sides(run, path):
     async def main():

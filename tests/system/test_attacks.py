@@ -518,6 +518,8 @@ BOMBS = {
     "a frame that claims 2^63": frame(b"\x92" * 2**20, claims=2**63 - 1),
     "fragments without an end": frame(bytes(1000), last=False)
     + frame(bytes(1000), opcode=0, last=False) * 6000,
+    "empty fragments": frame(b"", last=False) + frame(b"", opcode=0, last=False) * 10**6,
+    "pings": frame(b"", opcode=9) * 10**6,
     "text": frame(b"hello", opcode=1),
     "no frame at all": b"\xff" * 10_000,
 }
