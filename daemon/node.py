@@ -80,6 +80,7 @@ async def run_node(
             while wants_restart:
                 node = Node(config, store, credentials, events, read_config)
                 await _live(node, job, ready)
+                config = node.config  # with what was reloaded meanwhile
                 wants_restart, job, ready = node.wants_restart, None, lambda node: None
         finally:
             store.close()

@@ -119,15 +119,26 @@ class Node:
             self.events.add("config.rejected", {"reason": str(error)})
             log.error("the configuration is not reloaded: %s", error)
             return
-        logging.getLogger().setLevel(config.node.log_level.upper())
-        self.session.reconfigure(config)
         waits = [key for key in _changed_keys(self.config, config) if key not in RELOADED]
+        self.config = _with_reloaded(self.config, config)
+        logging.getLogger().setLevel(self.config.node.log_level.upper())
+        self.session.reconfigure(self.config)
         self.events.add("config.reloaded", {"needs_restart": waits})
         log.info("configuration reloaded; a restart is needed for: %s", waits or "nothing")
 
     async def stopped(self) -> None:
         """Wait until somebody wants this daemon to leave."""
         await self._stopping.wait()
+
+
+def _with_reloaded(old: Config, new: Config) -> Config:
+    """The old configuration with the new values of the RELOADED keys."""
+    for dotted in RELOADED:
+        part, key = dotted.split(".")
+        value = getattr(getattr(new, part), key)
+        changed = dataclasses.replace(getattr(old, part), **{key: value})
+        old = dataclasses.replace(old, **{part: changed})
+    return old
 
 
 def _changed_keys(old: Config, new: Config) -> list[str]:
