@@ -16,7 +16,8 @@ from typing import Any
 from benchmarks.fuzz_contract import Broken
 from daemon.access import Access, Tokens, access_over_tcp
 from daemon.events import EventLog
-from daemon.jsonrpc import Handler, Method, RpcError, answer
+from daemon.jsonrpc import Handler, Method, answer
+from daemon.refusals import RpcError
 from daemon.server import ControlApp
 
 TOKEN = "a-token"

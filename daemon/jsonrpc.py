@@ -42,7 +42,7 @@ from jsonrpcserver.response import (
 from jsonrpcserver.sentinels import NOCONTEXT, NOID
 from oslash.either import Left
 
-from daemon.refusals import NOT_ALLOWED
+from daemon.refusals import NOT_ALLOWED, RpcError
 
 log = logging.getLogger("gossipd.control")
 
@@ -50,16 +50,6 @@ MAX_BATCH = 64
 MAX_DEPTH = 32  # a job is nested four deep
 
 Handler = Callable[..., Awaitable[Any]]
-
-
-class RpcError(Exception):
-    """A refusal with a stable `code` and `kind`, worded for people."""
-
-    def __init__(self, code: int, kind: str, message: str, **data: Any) -> None:
-        super().__init__(message)
-        self.code = code
-        self.kind = kind
-        self.data = {"kind": kind, **data}
 
 
 @dataclass(frozen=True, slots=True)

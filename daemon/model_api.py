@@ -11,9 +11,8 @@ from typing import Any
 
 import trio
 
-from daemon.jsonrpc import RpcError
 from daemon.learner_process import LearnerDied, LearnerFailed
-from daemon.refusals import BAD_PATH, LEARNER_FAILED, NOT_TRAINING
+from daemon.refusals import BAD_PATH, LEARNER_FAILED, NOT_TRAINING, RpcError
 from daemon.running import Node
 from daemon.session import NotTraining
 from learner.messages import Evaluate, Evaluated, Export, Exported

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from daemon.jsonrpc import RpcError
-from daemon.refusals import UNKNOWN_PEER
+from daemon.refusals import UNKNOWN_PEER, RpcError
 from daemon.running import Node
 from overlay.identity import read_id
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from daemon.jsonrpc import RpcError
 from daemon.naming import peer_named
 from daemon.office import InvitationRefused
-from daemon.refusals import NETWORK_REFUSED, STORE_FAILED
+from daemon.refusals import NETWORK_REFUSED, RpcError, store_failed
 from daemon.renewal import NotRenewed, rotate
 from daemon.running import Node
 from daemon.store import StoreFailed
@@ -42,7 +41,7 @@ class NetworkApi:
         except InvitationRefused as error:
             raise _refused(str(error)) from None
         except StoreFailed as error:
-            raise _store_failed(error) from None
+            raise store_failed(error) from None
         return {
             "ticket": text,
             "network": ticket.network,
@@ -85,7 +84,7 @@ class NetworkApi:
         try:
             await node.keeper.remember_revocations(told)
         except StoreFailed as error:
-            raise _store_failed(error) from None
+            raise store_failed(error) from None
         for one in told:
             node.overlay.revoke(one)
         return {"revoked": out, "name": record.name if record else "", "reason": reason}
@@ -101,16 +100,12 @@ class NetworkApi:
         except (NotRenewed, OSError) as error:
             raise _refused(f"nobody certifies the new key: {error}") from None
         except StoreFailed as error:
-            raise _store_failed(error) from None
+            raise store_failed(error) from None
         return {"before": old, "peer": new, "spelled": spelled(new), "restarting": True}
 
 
 def _refused(message: str) -> RpcError:
     return RpcError(NETWORK_REFUSED, "network_refused", message)
-
-
-def _store_failed(error: StoreFailed) -> RpcError:
-    return RpcError(STORE_FAILED, error.kind.replace(".", "_"), str(error))
 
 
 def _id_in(word: str) -> tuple[str, ...]:

@@ -9,8 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from daemon.jsonrpc import RpcError
-from daemon.refusals import NEEDS_WEBSOCKET
+from daemon.refusals import NEEDS_WEBSOCKET, RpcError
 from daemon.running import Node
 from daemon.version import VERSION
 

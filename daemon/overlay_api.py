@@ -9,9 +9,8 @@ from typing import Any
 import trio
 
 from daemon.entering import take_ticket
-from daemon.jsonrpc import RpcError
 from daemon.mixing_graph import Rows, rows_of
-from daemon.refusals import BAD_ADDRESS, BAD_GRAPH, JOIN_FAILED, STORE_FAILED
+from daemon.refusals import BAD_ADDRESS, BAD_GRAPH, JOIN_FAILED, RpcError, store_failed
 from daemon.running import Node
 from daemon.store import StoreFailed
 from learner.job import Robust
@@ -193,7 +192,7 @@ class OverlayApi:
         except Unreachable as error:
             raise _not_joined(str(error), outcome="unreachable") from None
         except StoreFailed as error:
-            raise RpcError(STORE_FAILED, error.kind.replace(".", "_"), str(error)) from None
+            raise store_failed(error) from None
         node.restart()
         return {"peer": None, "network": ticket.network, "restarting": True}
 

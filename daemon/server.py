@@ -20,9 +20,9 @@ import trio
 
 from daemon.access import Access, NotAdmitted, Right
 from daemon.events import EventLog
-from daemon.jsonrpc import Method, RpcError, answer
+from daemon.jsonrpc import Method, answer
 from daemon.listener import MAX_BODY_BYTES, Clock
-from daemon.refusals import TOO_MANY_SUBSCRIPTIONS
+from daemon.refusals import TOO_MANY_SUBSCRIPTIONS, RpcError
 
 BODY_LIMIT_S = 10.0
 LINGER_S = 1.0

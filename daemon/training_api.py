@@ -7,14 +7,14 @@ from typing import Any
 
 from daemon.authorship import NotAnAuthor
 from daemon.jobs import JobRejected
-from daemon.jsonrpc import RpcError
 from daemon.naming import peer_named
 from daemon.refusals import (
     JOB_INVALID,
     NETWORK_REFUSED,
     NOT_TRAINING,
-    STORE_FAILED,
     UNKNOWN_PEER,
+    RpcError,
+    store_failed,
 )
 from daemon.running import Node
 from daemon.store import StoreFailed
@@ -48,7 +48,7 @@ class JobApi:
         except (NotAnAuthor, JobRejected) as error:
             raise RpcError(NETWORK_REFUSED, "network_refused", str(error)) from None
         except StoreFailed as error:
-            raise _store_failed(error) from None
+            raise store_failed(error) from None
         return {"version": posted.version, "digest": posted.job.digest, "run": posted.run}
 
 
@@ -109,7 +109,7 @@ class TrainApi:
         try:
             await self._node.session.stop(stopped)
         except StoreFailed as error:
-            raise _store_failed(error) from None
+            raise store_failed(error) from None
 
     def _needs_learner(self) -> None:
         if not self._node.config.learner.enabled:
@@ -140,7 +140,7 @@ class TrustApi:
         try:
             await session.block(peer, blocked)
         except StoreFailed as error:
-            raise _store_failed(error) from None
+            raise store_failed(error) from None
         return {"peer": peer, "blocked": blocked}
 
 
@@ -173,7 +173,3 @@ def _parse_job(table: dict[str, Any] | None, toml: str | None) -> Job:
         raise RpcError(JOB_INVALID, "job_invalid", str(error), problems=problems) from None
     message = "give either job (an object) or toml (a text)"
     raise RpcError(JOB_INVALID, "job_invalid", message, problems=[message])
-
-
-def _store_failed(error: StoreFailed) -> RpcError:
-    return RpcError(STORE_FAILED, error.kind.replace(".", "_"), str(error))

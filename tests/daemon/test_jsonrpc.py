@@ -8,7 +8,8 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.jsonrpc import MAX_BATCH, MAX_DEPTH, Method, RpcError, answer
+from daemon.jsonrpc import MAX_BATCH, MAX_DEPTH, Method, answer
+from daemon.refusals import RpcError
 
 
 async def subtract(minuend: int, subtrahend: int) -> int:

@@ -5,11 +5,17 @@ from types import SimpleNamespace
 import pytest
 
 from daemon.graph_report import describe
-from daemon.jsonrpc import RpcError
 from daemon.learner_process import LearnerDied, LearnerFailed
 from daemon.methods import build
 from daemon.overlay_api import OverlayApi
-from daemon.refusals import BAD_PATH, LEARNER_FAILED, NOT_TRAINING, STORE_FAILED, UNKNOWN_PEER
+from daemon.refusals import (
+    BAD_PATH,
+    LEARNER_FAILED,
+    NOT_TRAINING,
+    STORE_FAILED,
+    UNKNOWN_PEER,
+    RpcError,
+)
 from daemon.session import NotTraining
 from daemon.store import StoreFull
 from daemon.training_api import TrustApi

@@ -2,8 +2,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from daemon.jsonrpc import RpcError
 from daemon.naming import peer_named
+from daemon.refusals import RpcError
 from overlay.identity import spelled
 
 A, B, C, GONE = ("a" * 52, "ab" + "b" * 50, "c" * 52, "g" * 52)

@@ -7,7 +7,6 @@ import pytest
 from daemon import network_api
 from daemon.config import Config
 from daemon.credentials import Credentials
-from daemon.jsonrpc import RpcError
 from daemon.methods import build
 from daemon.network_api import NetworkApi
 from daemon.office import Office
@@ -18,6 +17,7 @@ from daemon.refusals import (
     NETWORK_REFUSED,
     STORE_FAILED,
     UNKNOWN_PEER,
+    RpcError,
 )
 from daemon.renewal import NotRenewed
 from daemon.store import Store, StoreFull
