@@ -46,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--workers", type=_workers, default=0, help="runs at a time; default: all cores"
     )
+    run.add_argument("--threads", type=_threads, default=1, help="torch's, of each run; default: 1")
     run.add_argument("--data-dir", default="", help="where torchvision's data sets lie")
     run.add_argument("--json", action="store_true", help="print one JSON object")
     run.add_argument("--quiet", action="store_true", help="no progress bar")
@@ -65,13 +66,20 @@ def _workers(text: str) -> int:
     return int(text)
 
 
+def _threads(text: str) -> int:
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text) <= 1024):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of threads; 1 to 1024")
+    return int(text)
+
+
 def _run(given: argparse.Namespace) -> int:
     experiment = load(given.file)
     todo = specs(experiment, data_dir=given.data_dir, source=str(given.file))
     results = Results(given.out) if given.out else None
     done: list[tuple[Spec, Outcome]] = []
     with _Bar(todo, quiet=given.quiet or given.json) as bar:
-        for spec, outcome in outcomes(todo, workers=given.workers, on_round=bar.round_done):
+        ends = outcomes(todo, workers=given.workers, threads=given.threads, on_round=bar.round_done)
+        for spec, outcome in ends:
             done.append((spec, outcome))
             if results:
                 results.add(experiment.name, spec, outcome)

@@ -15,6 +15,7 @@ An experiment file is TOML:
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import math
@@ -27,8 +28,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from learner.errors import LearnerError
 from learner.job import Job
 from learner.job_file import job_from_table, read_table
@@ -37,8 +36,6 @@ from learner.lab.federated import Federation
 from learner.lab.liars import Liars
 from learner.lab.run import KINDS, Outcome, run
 from learner.schema import Problem, SchemaError, as_table, parse, section, setting
-
-SMALL = ("linear", "mlp", "values")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,23 +111,28 @@ def specs(experiment: Experiment, *, data_dir: str = "", source: str = "experime
 
 
 def outcomes(
-    todo: list[Spec], *, workers: int = 0, on_round: Callable[[int], None] = lambda round: None
+    todo: list[Spec],
+    *,
+    workers: int = 0,
+    threads: int = 1,
+    on_round: Callable[[int], None] = lambda round: None,
 ) -> Iterator[tuple[Spec, Outcome]]:
     """The runs' outcomes as they end; many at once on all cores (or `workers`), a single run in
     this process with `on_round`. Raises LearnerError for a job that cannot run."""
     count = workers or len(os.sched_getaffinity(0))
-    if all(spec.job.model.name in SMALL for spec in todo):
-        torch.set_num_threads(1)  # their threads would wait for each other
+    run_one = functools.partial(run_spec, threads=threads)
     if count == 1 or len(todo) == 1:
         for spec in todo:
-            yield spec, run_spec(spec, on_round)
+            yield spec, run_one(spec, on_round=on_round)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(count, len(todo)), context, initializer=_one_thread) as pool:
-        yield from zip(todo, pool.map(run_spec, todo), strict=True)
+    with ProcessPoolExecutor(min(count, len(todo)), context) as pool:
+        yield from zip(todo, pool.map(run_one, todo), strict=True)
 
 
-def run_spec(spec: Spec, on_round: Callable[[int], None] = lambda round: None) -> Outcome:
+def run_spec(
+    spec: Spec, *, threads: int = 1, on_round: Callable[[int], None] = lambda round: None
+) -> Outcome:
     """One run."""
     try:
         return run(
@@ -140,6 +142,7 @@ def run_spec(spec: Spec, on_round: Callable[[int], None] = lambda round: None) -
             federation=spec.federation,
             liars=spec.liars,
             data_dir=spec.data_dir,
+            threads=threads,
             on_round=on_round,
         )
     except LearnerError as error:
@@ -242,7 +245,3 @@ def _put(table: dict[str, Any], key: str, value: Any, source: str) -> dict[str, 
     if rest and not isinstance(inner, dict):
         raise SchemaError([Problem(source, head, f"is no table that could hold {rest!r}")])
     return {**table, head: _put(inner, rest, value, source) if rest else value}
-
-
-def _one_thread() -> None:
-    torch.set_num_threads(1)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -105,20 +106,45 @@ def run(
     federation: Federation = Federation(),  # noqa: B008 (frozen)
     liars: Liars = Liars(),  # noqa: B008 (frozen)
     data_dir: str = "",
+    threads: int = 1,
     on_round: Callable[[int], None] = lambda round: None,
 ) -> Outcome:
     """Run a job with `job.partition.parts` peers in this process.
 
     `kind`: gossip; local (nobody mixes); centralized (one peer with everybody's data and batches n
-    times as large); federated (a server). `on_round(round)` is called after each. Training that
+    times as large); federated (a server). `threads`: torch's, while this runs; some processors
+    round differently with another number. `on_round(round)` is called after each. Training that
     diverges ends the run with its reason in `error`. Raises LearnerError for a job that cannot run.
     """
     began, outcome = time.perf_counter(), Outcome(job, kind)
-    peers = build(
-        job, kind=kind, conditions=conditions, federation=federation, liars=liars, data_dir=data_dir
-    )
-    every = job.training.evaluate_every
-    for number in range(1, job.training.rounds + 1):
+    with _torch_threads(threads):
+        peers = build(
+            job,
+            kind=kind,
+            conditions=conditions,
+            federation=federation,
+            liars=liars,
+            data_dir=data_dir,
+        )
+        _train(peers, outcome, on_round)
+    outcome.models, outcome.models_sent = peers.x.clone(), peers.round * peers.vectors_sent
+    outcome.seconds = time.perf_counter() - began
+    return outcome
+
+
+@contextmanager
+def _torch_threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _train(peers: Peers, outcome: Outcome, on_round: Callable[[int], None]) -> None:
+    every, rounds = outcome.job.training.evaluate_every, outcome.job.training.rounds
+    for number in range(1, rounds + 1):
         try:
             peers.step()
         except LearnerError as error:
@@ -126,12 +152,9 @@ def run(
                 raise
             outcome.error = error.message
             break
-        if number % every == 0 or number == job.training.rounds:
+        if number % every == 0 or number == rounds:
             outcome.rounds.append(look(peers))
         on_round(number)
-    outcome.models, outcome.models_sent = peers.x.clone(), peers.round * peers.vectors_sent
-    outcome.seconds = time.perf_counter() - began
-    return outcome
 
 
 def build(

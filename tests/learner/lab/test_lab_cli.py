@@ -118,10 +118,14 @@ def test_a_missing_file_is_named(call, tmp_path):
     assert "none.toml" in complaints
 
 
-def test_a_number_of_workers_is_one(write, call, capsys):
+@pytest.mark.parametrize(
+    ("flag", "number", "words"),
+    [("--workers", "-1", "0 is all cores"), ("--threads", "0", "1 to 1024")],
+)
+def test_a_number_of_workers_or_threads_is_one(write, call, capsys, flag, number, words):
     with pytest.raises(SystemExit):
-        call("run", write(), "--workers", "-1")
-    assert "0 is all cores" in capsys.readouterr().err
+        call("run", write(), flag, number)
+    assert words in capsys.readouterr().err
 
 
 def test_a_split_is_shown_and_drawn(write, call, tmp_path):

@@ -51,6 +51,7 @@ def test_the_same_seed_gives_the_same_numbers(make_job, kind):
             job = make_job(seed=seed, model={"name": "mlp"})
             return run(job, kind=kind, conditions=conditions, federation=federation)
         finally:
+            assert torch.get_num_threads() == threads
             torch.set_num_threads(1)
 
     first, again, another = once(1, 1), once(1, 2), once(2, 1)
