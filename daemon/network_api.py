@@ -12,8 +12,8 @@ from daemon.running import Node
 from daemon.store import StoreFailed
 from overlay.certificates import Role, read_chain
 from overlay.identity import read_id, spelled
-from overlay.notary import say_again, seal
-from overlay.revocation import MAX_REASON, Revocation
+from overlay.notary import seal
+from overlay.revocation import MAX_REASON
 
 PLAIN = "this network has plain links (--insecure), which anybody on this machine can join"
 
@@ -66,13 +66,9 @@ class NetworkApi:
         record = node.overlay.machine.table.get(out)
         if out == node.overlay.my_id:
             raise _refused("to put this peer itself out, end it: gossipctl leave")
-        told: list[Revocation] = []
-        if (authority := credentials.authority_key) is not None:
+        if credentials.authority_key is not None:
             unsigned = notary.revocation(out, reason)
-            revocation = seal(unsigned, authority, notary.network, chain=())
-            # What an issuer said of others is void with it; here those stay out whom it put out.
-            said = node.overlay.machine.table.revocations.said_by(out)
-            told += say_again(said, authority, notary.network, chain=())
+            revocation = seal(unsigned, credentials.authority_key, notary.network, chain=())
         else:
             assert record is not None, "only the founder puts strangers out"
             if read_chain(record.chain).role != "member":
@@ -80,13 +76,10 @@ class NetworkApi:
             revocation = notary.revocation(out, reason, record.chain)
         if not notary.may_revoke(revocation):
             raise _refused("this peer's certificate is not valid now: compare clocks")
-        told.append(revocation)
         try:
-            await node.keeper.remember_revocations(told)
+            await node.put_out(revocation)
         except StoreFailed as error:
             raise store_failed(error) from None
-        for one in told:
-            node.overlay.revoke(one)
         return {"revoked": out, "name": record.name if record else "", "reason": reason}
 
     async def rotate(self) -> dict[str, Any]:

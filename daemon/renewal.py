@@ -4,7 +4,8 @@ Rules kept here:
 - a certificate is renewed when two thirds of its life are over, by any issuer that answers (an
   issuer's by the founder); until that works it is tried again and again, and said;
 - a new key is a new id: the peer is certified under it by means of its old certificate, revokes
-  the old id itself, and starts over under the new one with all that it has learnt.
+  the old id itself, and starts over under the new one with all that it has learnt. What an issuer
+  said of others under the old id the founder, who certifies it, says again.
 """
 
 from __future__ import annotations
@@ -20,7 +21,6 @@ from overlay import enrolment
 from overlay.certificates import BACKDATED, Certified, Chain, read_chain
 from overlay.enrolment import Denied, Unreachable
 from overlay.keys import new_key
-from overlay.notary import say_again
 from overlay.revocation import Revocation
 
 log = logging.getLogger("gossipd")
@@ -84,12 +84,11 @@ async def rotate(node: Node) -> str:
         else:
             chain = await _from_an_issuer(node, key, out)
         credentials.prepare(key, chain)
-        # What this peer said of others goes with the old id, and is said again under the new one.
-        said = node.overlay.machine.table.revocations.said_by(credentials.peer_id)
-        anew = say_again(said, key, notary.network, chain=chain)
-        await node.keeper.remember_revocations([out, *anew])
+        told = [*node.inherited(out.peer_id), out]
+        await node.keeper.remember_revocations(told)
         credentials.turn_over()
-        node.overlay.revoke(out, parting=anew)
+        for revocation in told:
+            node.overlay.revoke(revocation)
         node.restart()
     return credentials.peer_id
 

@@ -21,7 +21,7 @@ from daemon.store import Store
 from learner.schema import SchemaError
 from overlay.certificates import Certified
 from overlay.driver import Overlay
-from overlay.notary import Signing
+from overlay.notary import Signing, say_again
 from overlay.revocation import Revocation
 from overlay.tls import Tls
 from overlay.transport import Network
@@ -102,9 +102,24 @@ class Node:
         """Remember and tell that a member gives up its own id; False if it did not say so."""
         if self.notary is None or not self.notary.may_revoke(revocation):
             return False
-        await self.keeper.remember_revocations([revocation])
-        self.overlay.revoke(revocation)
+        await self.put_out(revocation)
         return True
+
+    async def put_out(self, revocation: Revocation) -> None:
+        """Remember and tell a revocation that may be said. Raises StoreFailed."""
+        told = [*self.inherited(revocation.peer_id), revocation]
+        await self.keeper.remember_revocations(told)
+        for one in told:
+            self.overlay.revoke(one)
+
+    def inherited(self, author: str) -> list[Revocation]:
+        """With an issuer goes its word: what the founder has heard of that it says for itself
+        before, so that whom the issuer put out stays out."""
+        authority = self.credentials.authority_key
+        if authority is None:
+            return []
+        said = self.overlay.machine.table.revocations.said_by(author)
+        return say_again(said, authority, self.credentials.network)
 
     @property
     def stopping(self) -> bool:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import random
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -179,10 +179,9 @@ class Overlay:
             for link in links:
                 await link.ended.wait()
 
-    def revoke(self, revocation: Revocation, *, parting: Sequence[Revocation] = ()) -> None:
-        """A member is out for good: drop its links, and tell everybody. `parting`: what this peer,
-        if it is out itself, tells besides."""
-        self.machine.revoke(revocation, trio.current_time(), parting=parting)
+    def revoke(self, revocation: Revocation) -> None:
+        """A member is out for good: drop its links, and tell everybody."""
+        self.machine.revoke(revocation, trio.current_time())
         self.step(Wake())
 
     def set_topology(self, choice: Choice) -> None:

@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, assert_never
 
 from overlay.anti_entropy import AntiEntropy
@@ -49,7 +49,6 @@ from overlay.knowledge import Knowledge
 from overlay.links import Links, LinkState
 from overlay.membership import Membership
 from overlay.neighbourhood import Neighbourhood
-from overlay.news import revocation_pages
 from overlay.notary import Notary
 from overlay.profile import Profile
 from overlay.records import Fate, Member, Record
@@ -165,22 +164,15 @@ class OverlayMachine:
         self._known.remember(members, now)
         self._wake_at = now
 
-    def revoke(
-        self,
-        revocation: Revocation,
-        now: float,
-        *,
-        source: str = "",
-        parting: Sequence[Revocation] = (),
-    ) -> None:
+    def revoke(self, revocation: Revocation, now: float, *, source: str = "") -> None:
         """Somebody is out for good, as `source` (nobody: this peer) says. What follows comes out
-        of the next `handle`. `parting`: what this peer, if it is out itself, tells besides."""
+        of the next `handle`."""
         if not self._known.revoke(revocation, source, now):
             return
         out = revocation.peer_id
         if out == self.table.my_id:
             for peer in list(self._links):
-                self._send(peer, *revocation_pages((revocation, *parting)))
+                self._send(peer, Revoked((revocation,)))
                 self._close(peer, "revoked", lost=False, now=now)
         elif out in self._links:
             self._turn_away(revocation, now)

@@ -229,17 +229,9 @@ def seal(
 
 
 def say_again(
-    said: Iterable[Revocation], key: Ed25519PrivateKey, network: str, *, chain: Chain
+    said: Iterable[Revocation], authority_key: Ed25519PrivateKey, network: str
 ) -> list[Revocation]:
-    """What an issuer said of others, whose word is void soon, as the word of this chain's owner
-    (empty: the authority), who says so now."""
+    """What an issuer said of others, whose word is void soon, as the authority's word of now."""
     now = int(time.time())
-    return [
-        seal(
-            dataclasses.replace(r, at=now, subject=r.subject if chain else ()),
-            key,
-            network,
-            chain=chain,
-        )
-        for r in said
-    ]
+    unsigned = [dataclasses.replace(revocation, at=now, subject=()) for revocation in said]
+    return [seal(revocation, authority_key, network, chain=()) for revocation in unsigned]

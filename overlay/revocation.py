@@ -5,7 +5,7 @@ Rules kept here:
   key);
 - a revocation is never taken back: who comes again comes with a new key and a new invitation;
 - a revoked issuer revokes nobody any more, and what it said of others is void, whenever it said so:
-  all peers come to hold the same, in whatever order they hear things. Whoever puts the issuer out
+  all peers come to hold the same, in whatever order they hear things. The founder
   says again what is right of it (`notary.say_again`);
 - what cannot become void (the authority's word, a member's own) replaces what can;
 - with an issuer go those whom it certified and who were not known before: nobody can tell whether

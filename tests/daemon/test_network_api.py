@@ -1,5 +1,6 @@
 """The control API's methods about membership, at the founder, an issuer, a member, a plain peer."""
 
+import functools
 from types import SimpleNamespace
 
 import pytest
@@ -20,6 +21,7 @@ from daemon.refusals import (
     RpcError,
 )
 from daemon.renewal import NotRenewed
+from daemon.running import Node
 from daemon.store import Store, StoreFull
 from overlay.enrolment import Denied, Enrolled, Unreachable
 from overlay.identity import spelled
@@ -75,6 +77,8 @@ class World:
             my_id=mine.peer_id, machine=SimpleNamespace(table=table), revoke=node.told.append
         )
         node.keeper = SimpleNamespace(remember_revocations=remember)
+        node.inherited = functools.partial(Node.inherited, node)
+        node.put_out = functools.partial(Node.put_out, node)
         node.notary = None if plain else mine.signing()
         office = Office(mine, store, SimpleNamespace(), lambda kind, data: None)
         node.office = None if plain else office

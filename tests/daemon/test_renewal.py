@@ -19,7 +19,6 @@ from overlay.enrolment import Denied, Enrolled, Unreachable
 from overlay.enrolment import renew as renew_at
 from overlay.identity import new_id
 from overlay.records import Record
-from overlay.revocation import Revocations
 from overlay.tls import Tls
 from overlay.transport import Tcp
 
@@ -40,13 +39,10 @@ class Peer:
         self.reports, self.used, self.order = [], [], []
         self.session = SimpleNamespace(report=lambda kind, data: self.reports.append((kind, data)))
         self.records = [self.record(credentials, "wss://me:1")]
-        self.known = Revocations()
-        table = SimpleNamespace(
-            live=lambda: self.records, my_id=credentials.peer_id, revocations=self.known
-        )
+        table = SimpleNamespace(live=lambda: self.records, my_id=credentials.peer_id)
         self.overlay = SimpleNamespace(machine=SimpleNamespace(table=table), revoke=self.tell)
         self.keeper = SimpleNamespace(remember_revocations=self.remember)
-        self.told = []
+        self.told, self.heard = [], []
         self.revocations = []
         self.full = False
 
@@ -60,9 +56,12 @@ class Peer:
         self.revocations += revocations
         self.order.append("remembered")
 
-    def tell(self, out, *, parting):
-        self.told += [out, *parting]
+    def tell(self, revocation):
+        self.told.append(revocation)
         self.order.append("told")
+
+    def inherited(self, author):
+        return [heard for heard in self.heard if heard.author == author]
 
     def use_certificate(self):
         self.used.append(self.credentials.chain)
@@ -102,7 +101,7 @@ def asked(monkeypatch, certified):
     class Asked(list):
         def __init__(self):
             super().__init__()
-            self.answers, self.given_up, self.role = {}, [], "member"
+            self.answers, self.given_up = {}, []
 
     asked = Asked()
 
@@ -112,7 +111,7 @@ def asked(monkeypatch, certified):
         if (error := asked.answers.get(address)) is not None:
             raise error
         asked.given_up.append(revocation)
-        return certified.made["founder"].certify(key.public_key(), asked.role)
+        return certified.made["founder"].certify(key.public_key(), "member")
 
     monkeypatch.setattr(renewal.enrolment, "renew", fake)
     return asked
@@ -339,23 +338,13 @@ async def test_a_member_is_certified_under_its_new_key_by_its_old_certificate(ce
     assert peer.notary.may_revoke(asked.given_up[0])
 
 
-async def test_an_issuer_says_again_under_its_new_key_what_it_said_of_others(certified, asked):
-    peer, member, other = certified("i", "issuer"), certified("m"), certified("n")
-    peer.records.append(Peer.record(certified.made["founder"], "wss://founder:1"))
-    asked.role = "issuer"
-    for one, by in ((member, peer), (other, certified("j", "issuer"))):
-        gone = one.credentials
-        peer.known.add(by.notary.revocation(gone.peer_id, "it left", gone.chain))
-    after = await rotate(peer)
-    out, again = peer.told
-    assert peer.revocations == [out, again]
-    assert (again.peer_id, again.reason) == (member.credentials.peer_id, "it left")
-    assert again.author == after
-    assert member.notary.may_revoke(again)
-    # Whoever takes both in, in this order, holds both.
-    assert peer.known.add(out)
-    peer.known.discard(again.peer_id)
-    assert peer.known.add(again)
+async def test_what_goes_with_an_old_id_is_said_again_before_it_ends(certified, asked):
+    peer, member = certified("founder", "founder"), certified("m").credentials
+    peer.heard = [peer.notary.revocation(member.peer_id, "it left", member.chain)]
+    before = peer.credentials.peer_id
+    await rotate(peer)
+    assert [one.peer_id for one in peer.told] == [member.peer_id, before]
+    assert peer.revocations == peer.told
 
 
 async def test_a_renewal_waits_for_a_change_of_key_and_leaves_the_new_one_alone(certified, asked):
