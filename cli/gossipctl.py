@@ -18,6 +18,7 @@ from typing import Any
 
 from cli import drawing, views
 from cli.client import USAGE, ControlError, Target, call, post
+from cli.version import ShowVersion
 
 Arguments = argparse.Namespace
 MAX_TIMEOUT_S = 1e6  # what a socket takes is not much more
@@ -45,6 +46,7 @@ def main(argv: list[str] | None = None) -> int:
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     top = argparse.ArgumentParser(prog="gossipctl", description="Drive a running gossipd.")
+    top.add_argument("--version", action=ShowVersion)
     top.add_argument("--json", action="store_true", help="print JSON")
     top.add_argument("--data-dir", help="the daemon's data directory ($GOSSIPD_DATA_DIR)")
     top.add_argument("--socket", help="the daemon's control socket ($GOSSIPD_SOCKET)")

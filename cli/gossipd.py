@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cli.version import ShowVersion
 from learner.job import Job
 from learner.job_file import job_from_file
 from learner.schema import Problem, SchemaError, commented_toml
@@ -56,6 +57,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="gossipd", description="Train PyTorch models together without a server."
     )
+    top.add_argument("--version", action=ShowVersion)
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True)
     _start_parser(commands.add_parser("start", help="run a daemon in the foreground"))
     init = commands.add_parser("init", help="write a commented configuration and job")
