@@ -1,4 +1,4 @@
-"""`--version`, which looks the version up only when it is asked for: that takes as long as a call."""
+"""`--version`, which looks the version up when it is asked for: that takes as long as a call."""
 
 from __future__ import annotations
 
