@@ -59,11 +59,14 @@ class _Known:
 
 
 def _records(records: tuple[Record, ...], notary: Notary, table: Membership) -> tuple[Record, ...]:
-    return tuple(
-        record
-        for record in records
-        if table.would_learn(record) and notary.knows(record) and not _is_out(record, table)
-    )
+    try:
+        return tuple(
+            record
+            for record in records
+            if table.would_learn(record) and notary.knows(record) and not _is_out(record, table)
+        )
+    except BadCertificate as error:
+        raise Forged(f"a record by nobody: {error}") from None
 
 
 def _is_out(record: Record, table: Membership) -> bool:
@@ -117,6 +120,9 @@ def _revocations(
     fresh: dict[str, Revocation] = {}
     for revocation in revocations:
         try:
+            held = fresh.get(revocation.peer_id)
+            if held is not None and held.weight >= revocation.weight:
+                continue
             if not table.revocations.is_news(revocation, besides=fresh):
                 continue
         except BadCertificate as error:

@@ -42,9 +42,10 @@ class Digests:
         self._parts[part] ^= fingerprint
         self.whole ^= fingerprint
 
-    def toggle_revoked(self, peer: str) -> None:
-        """A revoked one does."""
-        fingerprint = _hash(f"revoked/{peer}")
+    def toggle_revoked(self, peer: str, weight: int) -> None:
+        """A revoked one does, by a word of some weight (`revocation`): who holds a lighter word of
+        it shall hear the other."""
+        fingerprint = _hash(f"revoked/{weight}/{peer}")
         self._parts[part_of(peer)] ^= fingerprint
         self.whole ^= fingerprint
 

@@ -5,7 +5,9 @@ twenty microseconds and, in the library that unpacks it, memory. They are counte
 library sees them.
 
 Rules kept here:
-- what is counted is what completes no message: fragments but the last, and control frames;
+- what is counted is what completes no message: fragments but the last, and control frames. A
+  message makes up for a few;
+- what comes before the handshake's answer is no frame: the library throws it away;
 - nothing is kept but a header that came in part; masks and contents are skipped unread;
 - nonsense is for the library to find: it is skipped like anything else.
 
@@ -18,6 +20,7 @@ import re
 
 # A message of ours is one frame, and nobody pings: this is for implementations that do otherwise.
 MAX_IDLE_FRAMES = 64
+FRAMES_A_MESSAGE = 4
 
 # As lenient as h11, which reads the handshake.
 BLANK_LINE = re.compile(rb"\n\r?\n")
@@ -28,13 +31,18 @@ LONGER = {126: 2, 127: 8}
 
 
 class FrameCount:
-    """Reads along one direction of one connection, from the blank line that ends its handshake."""
+    """Reads along one direction of one connection: at the dialling end from the blank line that
+    ends the handshake, at the accepting end from its own answer on (`begin`)."""
 
     def __init__(self) -> None:
         self._begun = False
-        self._idle = 0  # frames since the last that completed a message
+        self._idle = 0  # frames that completed no message, less what messages made up for
         self._skip = 0
         self._head = b""
+
+    def begin(self) -> None:
+        """Whatever comes from now on is frames."""
+        self._begun, self._skip, self._head = True, 0, b""
 
     def feed(self, data: bytes | bytearray) -> bool:
         """Read on; False when too many frames in a row complete no message."""
@@ -48,7 +56,7 @@ class FrameCount:
         while (size := _frame_bytes(frames, at)) is not None:
             first = frames[at]
             completes = first & FINAL and first & OPCODE < FIRST_CONTROL_OPCODE
-            self._idle = 0 if completes else self._idle + 1
+            self._idle = max(0, self._idle - FRAMES_A_MESSAGE) if completes else self._idle + 1
             if self._idle > MAX_IDLE_FRAMES:
                 return False
             at += size

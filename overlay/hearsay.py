@@ -6,7 +6,7 @@ Rules kept here:
 - what another's table holds is an old word, which the member may have refuted since: it has time to
   do so again (`Detector.weigh_old_word`);
 - a member that is linked here answers for itself: its fate is disputed as long as it may;
-- a doubt needs the votes of observers too, or counts against what its bringer may bring (`doubts`);
+- a doubt needs the vote of an observer, or counts against what its bringer may bring (`doubts`);
 - whoever tells of an earlier life has missed that the member rose above it, and is told.
 
 Pure: time is an argument. Whether whoever is said to have voted did, is known before (`credence`).
@@ -86,9 +86,9 @@ class Hearsay:
             and fate.incarnation >= record.incarnation
             and table.state(fate.peer_id) is State.ALIVE
         )
-        if not is_new_doubt or self._verdicts.is_proven(fate):
+        if not is_new_doubt or self._verdicts.has_witness(fate):
             return True
-        return self._doubts.may_bring(source, table.live_count, now)
+        return self._doubts.may_bring(source, fate.peer_id, now)
 
     def _believe(self, fates: Iterable[Fate], source: str, now: float) -> None:
         undisputed = [fate for fate in fates if not self._dispute(fate, now)]

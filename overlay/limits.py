@@ -114,7 +114,7 @@ class PeerRates:
         """Count a control message; which limit it breaks, in words, or ''."""
         return self.excess_of(kind, 1, now) or self.excess_of(CONTROL_BYTES, size_bytes, now)
 
-    def excess_of(self, kind: str, amount: float, now: float) -> str:
+    def excess_of(self, kind: str, amount: int, now: float) -> str:
         """Count so many of one kind; which limit they break, in words, or ''."""
         bucket = self._buckets.get(kind)
         if bucket is None or bucket.take(amount, now):

@@ -202,19 +202,20 @@ class Membership:
         held = self._records.get(peer)
         if held is record:
             return None
+        back: Change | None = None
         if peer in self._revocations:
             if not self._is_unjust(record):
                 return None
-            self._take_back(peer)
+            back = self._take_back(peer)
         if peer == self.my_id:
-            return self._rise_above(record.incarnation) if self._is_doubted(record) else None
+            return self._rise_above(record.incarnation) if self._is_doubted(record) else back
         if held is not None and record.incarnation <= held.incarnation:
-            return None
+            return back
         if record.incarnation > MAX_HEARD_INCARNATION:
-            return None
+            return back
         if held is None and self._is_forgotten(record):
             return None
-        before = None if held is None else self._state_of(peer)
+        before = back.before if back else None if held is None else self._state_of(peer)
         if held is not None and peer not in self._since:
             self._toggle(held)
         self._own_records()[peer] = record
@@ -277,8 +278,8 @@ class Membership:
     def revoke(self, revocation: Revocation, now: float) -> list[Change]:
         """Somebody is out for good; with an issuer, what it said of others is void: those come
         back. Nothing when it is no news, or nobody known here is concerned."""
-        peer, is_out = revocation.peer_id, revocation.peer_id in self._revocations
-        record = self._records.get(peer)
+        peer = revocation.peer_id
+        record, held = self._records.get(peer), self._revocations.by_peer.get(peer)
         if not self._revocations.add(revocation):
             return []
         if record is not None and self._is_unjust(record):
@@ -287,10 +288,11 @@ class Membership:
         self.version += 1
         back = [self._take_back(void.peer_id) for void in self._revocations.said_by(peer)]
         changes = [change for change in back if change is not None]
-        if not is_out:
-            self._digests.toggle_revoked(peer)
-            if record is not None:
-                changes.append(self._expel(record, now))
+        self._digests.toggle_revoked(peer, revocation.weight)
+        if held is not None:
+            self._digests.toggle_revoked(peer, held.weight)
+        elif record is not None:
+            changes.append(self._expel(record, now))
         return changes
 
     def _expel(self, record: Record, now: float) -> Change:
@@ -374,8 +376,8 @@ class Membership:
 
     def _take_back(self, peer: str) -> Change | None:
         """Nobody who may says any more that a member is out: it is as alive as it was."""
+        self._digests.toggle_revoked(peer, self._revocations.by_peer[peer].weight)
         self._revocations.discard(peer)
-        self._digests.toggle_revoked(peer)
         self.version += 1
         self._forgotten.pop(peer, None)
         if self._since.pop(peer, None) is None:

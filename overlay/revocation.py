@@ -4,10 +4,10 @@ Rules kept here:
 - the authority revokes anybody, an issuer plain members, and everybody itself (when it gives up a
   key);
 - a revocation is never taken back: who comes again comes with a new key and a new invitation;
-- a revoked issuer revokes nobody any more, and what it said of others is void, whenever it said so:
-  all peers come to hold the same, in whatever order they hear things. The founder
-  says again what is right of it (`notary.say_again`);
-- what cannot become void (the authority's word, a member's own) replaces what can;
+- a revoked issuer revokes nobody any more, and what it said of others is void, whenever it said so.
+  The founder says again what is right of it (`notary.say_again`);
+- of several words about one member the weightiest is kept (`Revocation.weight`): all peers come to
+  hold the same, in whatever order they hear things;
 - with an issuer go those whom it certified and who were not known before: nobody can tell whether
   their certificates were made after the revocation. Those who are known stay.
 """
@@ -63,6 +63,12 @@ class Revocation:
         return self.author not in ("", self.peer_id)
 
     @property
+    def weight(self) -> int:
+        """0: an issuer's word, which can become void; 1: a member's own, which says nothing against
+        it; 2: the authority's."""
+        return 2 if not self.chain else 1 if self.author == self.peer_id else 0
+
+    @property
     def words(self) -> tuple[object, ...]:
         """What is signed."""
         return (self.peer_id, self.at, self.reason, list(self.chain), list(self.subject))
@@ -96,12 +102,12 @@ class Revocations:
 
     def is_news(self, revocation: Revocation, *, besides: Container[str] = ()) -> bool:
         """Whether `add` would take one in, when those of `besides` are out too."""
-        peer, author = revocation.peer_id, revocation.author
+        author = revocation.author
         if revocation.is_issuers and (author in self._by_peer or author in besides):
             return False
-        held = self._by_peer.get(peer)
+        held = self._by_peer.get(revocation.peer_id)
         if held is not None and not (held.is_issuers and held.author in besides):
-            return held.is_issuers and not revocation.is_issuers
+            return held.weight < revocation.weight
         is_full = len(self._by_peer) >= MAX_REVOCATIONS or self._said.get(author, 0) >= MAX_SAID
         return not (author and is_full)
 

@@ -262,6 +262,8 @@ class WatchedStream(trio.abc.Stream):
         self.bytes_received = 0
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        if self.bytes_received and not self.bytes_sent:
+            self._frames.begin()  # this is the answer to a handshake
         self.bytes_sent += len(data)
         try:
             await self._inner.send_all(data)

@@ -74,6 +74,13 @@ class Verdicts:
         votes = [vote for vote in fate.votes if vote.incarnation >= fate.incarnation]
         return _is_shared(votes, self._observers(fate.peer_id))
 
+    def has_witness(self, fate: Fate) -> bool:
+        """Whether at least one of them voted for a doubt or a death."""
+        observers = self._observers(fate.peer_id)
+        return any(
+            v.observer in observers and v.incarnation >= fate.incarnation for v in fate.votes
+        )
+
     def __bool__(self) -> bool:
         return bool(self._waiting)
 

@@ -17,7 +17,7 @@ from overlay.identity import is_id
 from overlay.records import MAX_INCARNATION, SIGNATURE_BYTES, Fate, Record, Vote, check_words
 from overlay.revocation import Revocation
 
-PROTOCOL_VERSION = 4
+PROTOCOL_VERSION = 5
 SUBPROTOCOL = "gossipd.1"
 CONTROL_PATH = "/control"
 DATA_PATH = "/data"

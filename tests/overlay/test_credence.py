@@ -229,6 +229,25 @@ def test_a_revocation_by_nobody_who_may_costs_the_link(signed, network, people, 
             hear(Revoked((wrong,)))
 
 
+def test_of_two_words_in_one_message_the_weightier_is_kept(network, people, hear):
+    member = people[3]
+    light = network.person("issuer", "issuer").notary.revocation(member.id, "", member.chain)
+    strong = network.revocation(member.id)
+    for order in ((light, strong), (strong, light)):
+        assert hear(Revoked(order)).revocations[-1] == strong
+
+
+def test_junk_in_the_place_of_certificates_costs_the_link(network, people, table, hear):
+    """Also about somebody who is out, whose word is looked at before it is checked."""
+    out = people[2]
+    table.revoke(network.revocation(out.id), 0.0)
+    junk = dataclasses.replace(out.says(incarnation=9), chain=(b"junk",))
+    with pytest.raises(Forged):
+        hear(News((junk,), (), ()))
+    with pytest.raises(Forged):
+        hear(Revoked((dataclasses.replace(network.revocation(people[3].id), chain=(b"junk",)),)))
+
+
 def test_a_revocation_that_is_known_is_no_news(network, people, table):
     table.revoke(network.revocation(people[1].id), 0.0)
     again = Revoked((network.revocation(people[1].id, "again"),))

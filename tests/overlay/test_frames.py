@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from wsproto.frame_protocol import FrameProtocol, Opcode
 
-from overlay.frames import MAX_IDLE_FRAMES, FrameCount
+from overlay.frames import FRAMES_A_MESSAGE, MAX_IDLE_FRAMES, FrameCount
 
 REQUEST = b"GET /control HTTP/1.1\r\nHost: x\r\n\r\n"
 TEXT, BINARY, CONTINUATION, PING, PONG = (
@@ -35,14 +35,16 @@ def test_frames_that_complete_no_message_are_bounded(opcode, final, client):
     assert not frames.feed(idle)
 
 
-def test_a_message_ends_the_count():
+def test_a_message_makes_up_for_a_few():
     frames = counting()
-    for _ in range(3):
-        assert frames.feed(frame(PING) * MAX_IDLE_FRAMES)
-        assert frames.feed(frame(BINARY, b"hello"))
-    fragments = frame(BINARY, b"a", final=False) + frame(CONTINUATION, b"", final=False) * 9
-    for _ in range(20):
-        assert frames.feed(fragments + frame(CONTINUATION, b"z"))
+    assert frames.feed(frame(PING) * MAX_IDLE_FRAMES)
+    few = FRAMES_A_MESSAGE
+    for _ in range(50):
+        assert frames.feed(frame(BINARY, b"hello") + frame(PING) * few)
+    fragments = frame(BINARY, b"a", final=False) + frame(CONTINUATION, b"", final=False) * (few - 1)
+    for _ in range(50):
+        assert frames.feed(frame(BINARY, b"z") + fragments)
+    assert not frames.feed(frame(BINARY, b"z") + frame(PING) * (few + 1))
 
 
 @given(

@@ -1,3 +1,4 @@
+import dataclasses
 import functools
 import operator
 
@@ -5,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from overlay.certificates import certify
 from overlay.digests import BUCKETS, part_of
 from overlay.membership import FORGET_S, MAX_HEARD_INCARNATION, Change, Membership
 from overlay.records import MAX_INCARNATION, Fate, Member, State
@@ -651,11 +653,12 @@ def said(network):
         by(one, 3), by(one, 4), by(two, 4), by(two, 5),
         network.revocation(one.id), network.revocation(people[3].id),
         people[5].notary.revocation(people[5].id, "a new key"),
+        one.notary.revocation(one.id, "mine"),
     ]  # fmt: skip
     return records, revocations
 
 
-@given(order=st.permutations(range(12)))
+@given(order=st.permutations(range(13)))
 def test_tables_that_heard_the_same_are_the_same_in_whatever_order(member, said, order):
     records, revocations = said
     table = Membership(member(0))
@@ -710,3 +713,36 @@ def test_a_peer_whose_own_revocation_is_void_goes_on(network):
     table.revoke(network.revocation(issuer.id), 2.0)
     assert not table.has_left
     assert table.is_live(me.id)
+
+
+def test_a_lighter_word_differs_in_the_digest_so_that_the_other_is_heard(member, network, said):
+    (*_, record), revocations = said
+    own, strong = revocations[6], network.revocation(record.peer_id)
+    tables = [Membership(member(0)), Membership(member(0))]
+    for table, word in zip(tables, (own, strong), strict=True):
+        table.merge(record, 0.0)
+        table.revoke(word, 0.0)
+    assert tables[0].differing(tables[1].digests) == [part_of(record.peer_id)]
+    assert tables[0].revoke(strong, 1.0) == []
+    assert tables[0].digests == tables[1].digests
+
+
+def test_who_is_seen_to_be_an_issuer_after_all_is_back_and_that_is_told(member, network):
+    """An issuer certified another's key as a member's and revoked it: seen with its own chain it is
+    back."""
+    issuer, other = network.person(1, "issuer"), network.person(2, "issuer")
+    fake = certify(
+        other.key.public_key(), "member", issuer_key=issuer.key, issuer=issuer.chain,
+        authority=network.authority,
+    )  # fmt: skip
+    table = Membership(member(0))
+    table.merge(dataclasses.replace(other.record, chain=fake), 0.0)
+    table.revoke(issuer.notary.revocation(other.id, "", fake), 1.0)
+    assert table.state(other.id) is State.REVOKED
+    for incarnation in (1, 2):
+        twin = table.fork(member(0).peer_id)
+        change = twin.merge(other.says(incarnation=incarnation), 2.0)
+        assert (change.record.incarnation, change.state, change.before) == (
+            incarnation, State.ALIVE, State.REVOKED,
+        )  # fmt: skip
+        assert change.appeared

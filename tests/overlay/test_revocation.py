@@ -1,6 +1,7 @@
 """Who may say that a member is out, and what follows for whom."""
 
 import dataclasses
+import itertools
 
 import pytest
 
@@ -177,18 +178,31 @@ def test_what_a_revoked_issuer_says_of_others_is_void_whenever_it_comes(network,
     assert issuer.id in late  # its own end is no word about others
 
 
-def test_a_word_that_cannot_become_void_replaces_one_that_can(network, people):
+def test_the_weightiest_word_is_kept(network, people):
     member = people["member"]
     weak, strong = by_issuer(people, "member"), network.revocation(member.id)
     own = member.notary.revocation(member.id, "a new key")
     other = people["other issuer"].notary.revocation(member.id, "", member.chain)
-    for better in (strong, own):
-        known = Revocations([weak])
+    order = [weak, own, strong]
+    assert [one.weight for one in order] == [0, 1, 2]
+    for lighter, better in itertools.combinations(order, 2):
+        known = Revocations([lighter])
         assert known.add(better)
-        assert known.by_peer[member.id] == better
-        assert known.said_by(people["issuer"].id) == []
-        assert [known.add(one) for one in (weak, other, strong, own)] == [False] * 4
+        assert known.by_peer == {member.id: better}
+        assert not known.add(lighter)
+        assert not known.add(other)
+    assert known.said_by(people["issuer"].id) == []
     assert not Revocations([weak]).add(other)
+
+
+def test_who_gives_up_its_id_can_be_put_out_all_the_same(network, people):
+    """With the strangers that it certified: giving up one's own key first saves none of them."""
+    issuer, stranger = people["issuer"], read_chain(people["theirs"].chain)
+    out = network.revocation(issuer.id)
+    known = Revocations([issuer.notary.revocation(issuer.id, "mine")])
+    assert known.against(stranger, known=False) is None
+    assert known.add(out)
+    assert known.against(stranger, known=False) == out
 
 
 def test_news_may_follow_from_other_news(network, people):

@@ -154,6 +154,32 @@ def test_frames_that_no_message_comes_of_are_not_even_unpacked(run, frame):
     run(main)
 
 
+@pytest.mark.parametrize("headers", ["", "Content-Length: 10\r\n"])
+def test_bytes_before_the_answer_hide_no_frames(run, headers):
+    """They look like the beginning of a frame that never ends, and the library drops them."""
+    request = upgrade().replace(b"Upgrade: websocket", headers.encode() + b"Upgrade: websocket")
+    ended = []
+
+    async def main():
+        near, far = trio.testing.memory_stream_pair()
+
+        async def serve():
+            try:
+                async with server(far) as socket:
+                    await socket.receive()
+            except (ConnectionLost, HandshakeFailed) as lost:
+                ended.append(str(lost))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(serve)
+            await near.send_all(request + b"\x82\x7f" + (2**62).to_bytes(8))
+            assert b" 101 " in await near.receive_some()
+            await near.send_all((b"\x89\x80" + bytes(4)) * 1000)
+
+    run(main)
+    assert ended == ["sends and sends, and no message comes of it"]
+
+
 @pytest.mark.parametrize("path", ["/", "/control/", "/rpc", "/data?x=1"])
 def test_a_wrong_path_is_refused_on_both_sides(run, path):
     async def main():
