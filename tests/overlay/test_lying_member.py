@@ -61,7 +61,7 @@ def test_a_member_that_doubts_everybody_has_nobody_refute_more_than_a_few_times(
 
 
 def test_a_silent_member_is_found_while_another_doubts_everybody(make_world):
-    """Nobody may bring a doubt of the victim without votes any more, by whatever way."""
+    """The liar keeps it, like all the others, at refuting for as long as it can."""
     world = make_world(seed=3).settled(24)
     liar, victim = world.peers[0], world.peers[9]
     for number in range(100):
