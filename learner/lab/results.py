@@ -17,7 +17,7 @@ SCHEMA = """
 CREATE TABLE IF NOT EXISTS runs (
     run INTEGER PRIMARY KEY, experiment TEXT, kind TEXT, point TEXT, seed INTEGER, job TEXT,
     conditions TEXT, federation TEXT, liars TEXT, ended REAL, seconds REAL, models_sent INTEGER,
-    error TEXT
+    error TEXT, threads INTEGER
 );
 CREATE TABLE IF NOT EXISTS rounds (run INTEGER, round INTEGER, peers INTEGER, distance REAL);
 CREATE TABLE IF NOT EXISTS peers (
@@ -35,17 +35,21 @@ class Results:
         self.folder = folder
         with closing(self._open()) as database:
             database.executescript(SCHEMA)
+            columns = [row[1] for row in database.execute("PRAGMA table_info(runs)")]
+            if "threads" not in columns:  # a file of an earlier version
+                database.execute("ALTER TABLE runs ADD COLUMN threads INTEGER")
 
     def add(self, experiment: str, spec: Spec, outcome: Outcome) -> None:
         """Add one run, whole or not at all."""
         with closing(self._open()) as database, database:
             cursor = database.execute(
-                "INSERT INTO runs VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO runs VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     experiment, spec.kind, json.dumps(spec.point), spec.job.seed,
                     spec.job.to_json(), json.dumps(asdict(spec.conditions)),
                     json.dumps(asdict(spec.federation)), json.dumps(asdict(spec.liars)),
                     time.time(), outcome.seconds, outcome.models_sent, outcome.error,
+                    outcome.threads,
                 ),
             )  # fmt: skip
             run = cursor.lastrowid

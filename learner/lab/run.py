@@ -48,7 +48,7 @@ class Figures:
 @dataclass(slots=True)
 class Outcome:
     """A run. `models_sent` is the length of all messages of one peer, in models; `error` says why
-    it ended early."""
+    it ended early; `threads` are torch's."""
 
     job: Job
     kind: str
@@ -57,6 +57,7 @@ class Outcome:
     seconds: float = 0.0
     models_sent: int = 0
     error: str = ""
+    threads: int = 1
 
     @property
     def accuracy(self) -> float:
@@ -116,7 +117,7 @@ def run(
     round differently with another number. `on_round(round)` is called after each. Training that
     diverges ends the run with its reason in `error`. Raises LearnerError for a job that cannot run.
     """
-    began, outcome = time.perf_counter(), Outcome(job, kind)
+    began, outcome = time.perf_counter(), Outcome(job, kind, threads=threads)
     with _torch_threads(threads):
         peers = build(
             job,

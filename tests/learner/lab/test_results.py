@@ -51,7 +51,15 @@ def test_a_run_is_stored_whole(folder, done):
         assert json.loads(row["conditions"])["joins"] == [[3, 5]]
         assert json.loads(row["federation"])["share"] == 1.0
         assert (row["seconds"], row["models_sent"]) == (outcome.seconds, 4)
-        assert (row["error"], row["ended"] > 1.7e9) == ("", True)
+        assert (row["error"], row["threads"], row["ended"] > 1.7e9) == ("", 1, True)
+
+
+def test_a_file_of_an_earlier_version_is_gone_on_with(folder, done):
+    with closing(sqlite3.connect(folder / "results.sqlite")) as database, database:
+        database.execute("ALTER TABLE runs DROP COLUMN threads")
+    spec, outcome = done[0]
+    Results(folder).add("ring", spec, outcome)
+    assert [row["threads"] for row in read(folder, "SELECT * FROM runs")] == [None, None, 1]
 
 
 def test_every_figure_of_every_peer_is_there(folder, done):
