@@ -56,8 +56,11 @@ class Detector:
         self._cases = Cases(known.graph, profile, self._rumours)
         self._rotate_at = now + profile.suspicion_longest_s
         self.health = LocalHealth(profile.heartbeat_s, profile.silence_longest_s)
-        # Deaths that only old tables spoke of, and when they were first read there.
+        # Deaths that only old tables spoke of, and when they were first read there; those of them
+        # for whom this peer is to look itself, and the lives that it did not find.
         self._old_words: dict[str, tuple[Fate, float]] = {}
+        self._looks: set[str] = set()
+        self._unfound: dict[str, int] = {}
         self._suspects: dict[str, float] = {}  # since when, or since they were last told again
         known.listen(self.follow)
 
@@ -111,7 +114,8 @@ class Detector:
         here may be the view from beyond a cut, so at first it makes a suspect, who hears of it and
         can refute; read again after the time for that, it counts (memberlist takes a remote table's
         dead for suspects in the same way). One whose votes are not `proven` here (its observers may
-        have been others, beyond the cut) has the longest time, for it may be one liar's word."""
+        have been others, beyond the cut) may be one liar's word: after the longest time this peer
+        looks for the member itself, and believes the word if it does not find it."""
         peer = fate.peer_id
         if fate.state is not State.DEAD or not self._known.table.is_live(peer):
             return fate
@@ -119,10 +123,28 @@ class Detector:
         profile = self._profile
         wait_s = profile.suspicion_shortest_s if proven else profile.suspicion_longest_s
         if held == fate and now - since > wait_s:
-            return fate
+            if proven or self._unfound.get(peer) == fate.incarnation:
+                return fate
+            self._looks.add(peer)
         if held != fate:
             self._old_words[peer] = (fate, now)
         return Fate(peer, fate.incarnation, State.SUSPECT, fate.votes if proven else ())
+
+    def take_looks(self) -> list[str]:
+        """For whom this peer is to look now, by a dial."""
+        looks = sorted(self._looks)
+        self._looks.clear()
+        return looks
+
+    def not_found(self, peer: str) -> None:
+        """Nobody answered at a member's addresses."""
+        if (word := self._old_words.get(peer)) is not None:
+            self._unfound[peer] = word[0].incarnation
+
+    def question_for(self, peer: str) -> Fate | None:
+        """What old tables say of a member that is alive here, for it to answer."""
+        word = self._old_words.get(peer)
+        return None if word is None else Fate(peer, word[0].incarnation, State.SUSPECT)
 
     def follow(self, changes: list[Change], now: float) -> None:
         """The table changed."""
@@ -135,6 +157,7 @@ class Detector:
             self._cases.close(settled)
         for peer in settled if self._old_words else ():
             self._old_words.pop(peer, None)
+            self._unfound.pop(peer, None)
         for record, state, _ in changes:
             if state is not State.SUSPECT:
                 continue

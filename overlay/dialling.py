@@ -8,7 +8,8 @@ Rules kept here:
 - the first dial after a lost link gives up soon and is repeated at once, for a process that is
   being killed may still take a connection;
 - seeds are dialled while there is no link at all, and once whenever somebody asks;
-- one dead member is tried every `heal_s`: without this, partitions do not heal.
+- one dead member is tried every `heal_s`: without this, partitions do not heal;
+- members for whom this peer is to look, whatever others say of them, are dialled one at a time.
 
 Pure: time is an argument, randomness is injected.
 """
@@ -44,6 +45,8 @@ class Dialler:
         self._attempts: dict[str, _Attempt] = {}
         self._seeds: dict[str, _Attempt] = {}
         self._in_flight: dict[str, float] = {}  # since when
+        self._looks: dict[str, None] = {}  # in the order in which they were asked for
+        self._looking = ""
         self._heal_at = now + self._jitter(profile.heal_s)
 
     def has_just_dialled(self, target: str, now: float) -> bool:
@@ -80,15 +83,20 @@ class Dialler:
         wait_s = self._profile.redial_first_s
         self._attempts[peer] = _Attempt(now + self._jitter(wait_s), wait_s)
 
+    def look(self, peer: str) -> None:
+        """Find out whether a member is there, once."""
+        self._looks.setdefault(peer)
+
     def linked(self, peer: str, target: str) -> None:
         """A link to `peer` is up, by the dial of `target` or by one of the other side."""
         self._attempts.pop(peer, None)
-        self._in_flight.pop(target, None)
+        self._looks.pop(peer, None)
+        self._land(target)
 
     def failed(self, target: str, now: float) -> bool:
         """A dial came to nothing: try again later, if it is still wanted then. Whether it was but
         the quick look after a lost link, which proves nothing unless it was refused."""
-        self._in_flight.pop(target, None)
+        self._land(target)
         attempt = self._attempts.get(target) or self._seeds.get(target)
         if attempt is None:
             return False
@@ -101,7 +109,7 @@ class Dialler:
 
     def homeless(self, seed: str, now: float) -> None:
         """A seed answered and has no network yet: ask again soon, it may have one then."""
-        self._in_flight.pop(seed, None)
+        self._land(seed)
         if (attempt := self._seeds.get(seed)) is not None:
             attempt.wait_s = self._profile.redial_first_s
             attempt.at = now + self._jitter(attempt.wait_s)
@@ -109,13 +117,15 @@ class Dialler:
     def due(self, missing: Iterable[str], *, alone: bool, now: float) -> list[Dial]:
         """The dials to begin now; `missing` are the wanted neighbours without a link."""
         missing = {peer for peer in missing if self._addresses(peer)}
-        if not (missing or self._attempts or self._seeds) and now < self._heal_at:
+        idle = not (missing or self._attempts or self._seeds or self._looks)
+        if idle and now < self._heal_at:
             return []
         for peer in self._attempts.keys() - missing - self._in_flight.keys():
             del self._attempts[peer]
         return [
             *self._due_neighbours(sorted(missing), now),
             *self._due_seeds(now, alone=alone),
+            *self._due_look(now),
             *self._due_dead(now),
         ]
 
@@ -141,6 +151,20 @@ class Dialler:
             elif not wanted:
                 attempt.at = max(attempt.at, now + self._profile.heal_s)
         return dials
+
+    def _due_look(self, now: float) -> list[Dial]:
+        while self._looks and not self._looking:
+            peer = next(iter(self._looks))
+            del self._looks[peer]
+            if (dial := self._dial_member(peer, now)) is not None:
+                self._looking = peer
+                return [dial]
+        return []
+
+    def _land(self, target: str) -> None:
+        self._in_flight.pop(target, None)
+        if target == self._looking:
+            self._looking = ""
 
     def _due_dead(self, now: float) -> list[Dial]:
         if now < self._heal_at:

@@ -1,16 +1,17 @@
-"""How much doubt without proof one neighbour may bring.
+"""How many questions after members that nobody vouches for one neighbour may bring.
 
 A suspicion costs whoever says it a few bytes, and everybody else a record: its subject rises above
 it, and the refutation floods. One that carries the vote of an observer of its subject is that one's
 word, who signs it, and observes six members. All others may be anybody's about everybody, or the
 old table of a peer from beyond a cut, which has every reason to doubt half of the members, once.
+Such a doubt makes nobody suspect. It is passed on as a question that its subject answers.
 
 Rules kept here:
-- a neighbour may doubt each member `MOST` times in `PERIOD_S`, whatever the network's size: so no
-  liar has anybody refute more than a few times by way of each of its links, however fast news
+- a neighbour may ask after each member `MOST` times in `PERIOD_S`, whatever the network's size: so
+  no liar has anybody refute more than a few times by way of each of its links, however fast news
   travels;
-- what is over that is not believed and not passed on. The link stays: honest peers pass on what a
-  liar said, for it was within their own limits;
+- what is over that, or was asked before about the same life, is not passed on. The link stays:
+  honest peers pass on what a liar said, for it was within their own limits;
 - the count is kept by peer, not by link: a new link brings no new allowance.
 
 Pure: time is an argument.
@@ -33,14 +34,22 @@ class Doubts:
     def __init__(self) -> None:
         self._ends_at = -math.inf
         self._brought: dict[str, dict[str, int]] = {}
+        self._asked: dict[str, int] = {}  # after which life of a member, by whomever
 
-    def may_bring(self, source: str, subject: str, now: float) -> bool:
-        """Count one doubt of `subject` that `source` brings; False when it is one too many."""
+    def may_bring(self, source: str, subject: str, incarnation: int, now: float) -> bool:
+        """Count one question after a life of `subject` that `source` brings; False when it was
+        asked before, or is one too many."""
         if now >= self._ends_at:
             self._ends_at = now + PERIOD_S
             self._brought.clear()
+            self._asked.clear()
+        if incarnation <= self._asked.get(subject, -1):
+            return False
         counts = self._brought.setdefault(source, {})
         if len(self._brought) > KEPT:
             del self._brought[next(iter(self._brought))]
+        if counts.get(subject, 0) >= MOST:
+            return False
         counts[subject] = counts.get(subject, 0) + 1
-        return counts[subject] <= MOST
+        self._asked[subject] = incarnation
+        return True

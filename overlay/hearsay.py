@@ -6,7 +6,8 @@ Rules kept here:
 - what another's table holds is an old word, which the member may have refuted since: it has time to
   do so again (`Detector.weigh_old_word`);
 - a member that is linked here answers for itself: its fate is disputed as long as it may;
-- a doubt needs the vote of an observer, or counts against what its bringer may bring (`doubts`);
+- a doubt that no observer vouches for makes nobody suspect: it is passed on, within limits, for its
+  subject to answer (`doubts`);
 - whoever tells of an earlier life has missed that the member rose above it, and is told.
 
 Pure: time is an argument. Whether whoever is said to have voted did, is known before (`credence`).
@@ -59,36 +60,49 @@ class Hearsay:
                 unheard.append(fate)
         if not unheard:
             return []
-        sifted = self._verdicts.sift(unheard, now)  # a death that is left is proven
-        heeded = [f for f in sifted if f.state is not State.SUSPECT or self._heeds(f, source, now)]
-        self._believe(heeded, source, now)
+        self._take_in(self._verdicts.sift(unheard, now), source, now)
         return self._corrections(unheard)
 
     def read(self, fates: Iterable[Fate], source: str, now: float) -> None:
         """Take in the fates that another's table holds."""
         weigh, is_proven = self._detector.weigh_old_word, self._verdicts.is_proven
-        heeded = [fate for fate in fates if self._heeds(fate, source, now)]
-        weighed = [weigh(fate, now, proven=is_proven(fate)) for fate in heeded]
-        self._believe(weighed, source, now)
+        weighed = [weigh(fate, now, proven=is_proven(fate)) for fate in fates]
+        self._take_in(weighed, source, now)
 
     def review(self, now: float) -> None:
         """The table changed, or time passed: weigh anew what waits."""
         if self._verdicts:
             self._believe(self._verdicts.review(now), "", now)
 
-    def _heeds(self, fate: Fate, source: str, now: float) -> bool:
-        """Whether to look at a word that may cost its subject a refutation."""
+    def _take_in(self, fates: Iterable[Fate], source: str, now: float) -> None:
+        believed = []
+        for fate in fates:
+            if fate.state is State.SUSPECT and self._is_mere_question(fate):
+                self._pass_on(fate, source, now)
+            else:
+                believed.append(fate)
+        self._believe(believed, source, now)
+
+    def _is_mere_question(self, fate: Fate) -> bool:
+        """Whether a doubt is news, and nobody whose word counts vouches for it."""
         table = self._known.table
         record = table.live_record(fate.peer_id)
-        is_new_doubt = (
-            fate.state in (State.SUSPECT, State.DEAD)
-            and record is not None
+        return (
+            record is not None
             and fate.incarnation >= record.incarnation
             and table.state(fate.peer_id) is State.ALIVE
+            and not self._verdicts.has_witness(fate)
         )
-        if not is_new_doubt or self._verdicts.has_witness(fate):
-            return True
-        return self._doubts.may_bring(source, fate.peer_id, now)
+
+    def _pass_on(self, doubt: Fate, source: str, now: float) -> None:
+        """To whom it is about; this peer answers for itself."""
+        subject, incarnation = doubt.peer_id, doubt.incarnation
+        if not self._doubts.may_bring(source, subject, incarnation, now):
+            return
+        if subject == self._known.table.my_id:
+            self._known.judge([doubt], source, now)
+        else:
+            self._known.outbox.add_fates([doubt], source)
 
     def _believe(self, fates: Iterable[Fate], source: str, now: float) -> None:
         undisputed = [fate for fate in fates if not self._dispute(fate, now)]

@@ -212,6 +212,7 @@ class OverlayMachine:
             case SyncPage():
                 self._tables.learn(message, peer, now)
                 self._hearsay.read(message.fates, peer, now)
+                self._look_for(self._detector.take_looks())
             case Revoked():
                 for revocation in message.revocations:
                     self.revoke(revocation, now, source=peer)
@@ -223,10 +224,10 @@ class OverlayMachine:
             self._known.learn(record, peer, now)
         self._send(peer, *self._hearsay.hear(news.fates, peer, now))
         for subject in self._detector.hear(news.evidence, peer, now) if news.evidence else ():
-            if subject == self.table.my_id:
-                self._answer(now)
-            else:
+            if subject != self.table.my_id:
                 self._links.ask(subject, now)
+            elif now - self._beaten_at >= self._profile.flush_s:
+                self._heartbeat_at = now  # somebody doubts this peer: let everybody hear it
 
     def _on_link_up(self, event: LinkUp, now: float) -> None:
         peer = event.record.peer_id
@@ -244,7 +245,7 @@ class OverlayMachine:
         if revocation is not None:
             self._turn_away(revocation, now)
             return
-        fate = self.table.fate(peer)
+        fate = self.table.fate(peer) or self._detector.question_for(peer)
         if fate is not None and fate.can_be_told:
             # It is here, so it shall hear what is said of it and rise above it.
             self._send(peer, News((), (fate,), ()))
@@ -268,6 +269,7 @@ class OverlayMachine:
             (self._founding.reached if heard else self._founding.missed)(event.target)
             self._known.report("dial.failed", "", address=event.target, reason=event.reason)
         elif event.target not in self._links and event.outcome != "declined" and not mere_look:
+            self._detector.not_found(event.target)
             self._detector.testify(event.target, hard=event.outcome == "refused", now=now)
 
     def _on_homeless(self, event: MetHomeless, now: float) -> None:
@@ -277,11 +279,6 @@ class OverlayMachine:
             self._dialler.homeless(event.seed, now)
 
     # Evidence about links.
-
-    def _answer(self, now: float) -> None:
-        """Somebody doubts this peer: let every neighbour hear that it is here."""
-        if now - self._beaten_at >= self._profile.flush_s:
-            self._heartbeat_at = now
 
     def _dispute(self, fate: Fate, now: float) -> bool:
         """Others say that a member is gone to which there is a link: it may still rise above that
@@ -360,6 +357,12 @@ class OverlayMachine:
         self._links.excuse(late_s)
 
     # Links.
+
+    def _look_for(self, peers: Iterable[str]) -> None:
+        for peer in peers:
+            if peer not in self._links:
+                self._dialler.look(peer)
+                self._reconciled = None
 
     def _reconcile(self, now: float) -> None:
         """Dial what is wanted and missing; close what is unwanted for long enough."""

@@ -283,3 +283,30 @@ def test_after_every_decision_the_next_one_lies_in_the_future(member, seed, step
             case "wait":
                 now = max(now, desk.dialler.wake_at())
         desk.due(*others[: number + 1], alone=word == "alone", now=now)
+
+
+# Looking for those whom others call dead.
+
+
+def test_those_to_look_for_are_dialled_one_at_a_time_wanted_or_not(desk):
+    for one in (desk.high, desk.low, desk.high):
+        desk.dialler.look(one.peer_id)
+    assert desk.due(now=0.0) == [desk.high.peer_id]
+    assert desk.due(now=0.1) == []
+    assert not desk.dialler.failed(desk.high.peer_id, 0.2)  # not a mere look: it is evidence
+    assert desk.due(now=0.2) == [desk.low.peer_id]
+    desk.dialler.linked(desk.low.peer_id, desk.low.peer_id)
+    assert desk.due(now=0.3) == []
+
+
+def test_who_links_up_by_itself_is_not_looked_for(desk):
+    desk.dialler.look(desk.high.peer_id)
+    desk.dialler.linked(desk.high.peer_id, "")
+    assert desk.due(now=0.0) == []
+
+
+def test_a_dial_that_is_under_way_is_look_enough(desk):
+    assert desk.due(desk.high, now=0.0) == [desk.high.peer_id]
+    for one in (desk.high, desk.low):
+        desk.dialler.look(one.peer_id)
+    assert desk.due(desk.high, now=0.1) == [desk.low.peer_id]

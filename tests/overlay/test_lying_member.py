@@ -40,24 +40,52 @@ def test_a_member_that_lies_for_a_minute_evicts_nobody(grown_signed, seed):
     assert world.run_until(world.converged, 10.0) is not None, world
 
 
+def doubt_everybody(world, liar, links, *, by_table=False):
+    """The liar says on some of its links that everybody is suspect, each in its newest life."""
+    records = [r for r in liar.machine.table.live() if r.peer_id != liar.id]
+    fates = tuple(Fate(r.peer_id, r.incarnation, State.SUSPECT) for r in records)
+    for peer in links:
+        lie = SyncPage((), fates) if by_table else fated(*fates)
+        world.inject(world.peer(peer).number, liar.number, lie)
+
+
+@pytest.mark.parametrize("in_turn", [False, True])
 @pytest.mark.parametrize("by_table", [False, True])
 def test_a_member_that_doubts_everybody_has_nobody_refute_more_than_a_few_times(
-    make_world, by_table
+    make_world, by_table, in_turn
 ):
-    """Each refutation is a record that floods: the liar would say little, and all others much."""
+    """Each refutation is a record that floods: the liar would say little, and all others much. On
+    one link after the other it uses up what each of them allows."""
     world = make_world(seed=3).settled(24)
     liar = world.peers[0]
-    for _ in range(150):
-        records = [r for r in liar.machine.table.live() if r.peer_id != liar.id]
-        fates = tuple(Fate(r.peer_id, r.incarnation, State.SUSPECT) for r in records)
-        for peer in sorted(liar.machine.links):
-            lie = SyncPage((), fates) if by_table else fated(*fates)
-            world.inject(world.peer(peer).number, liar.number, lie)
+    for number in range(150):
+        links = sorted(liar.machine.links)
+        chosen = [links[number % len(links)]] if in_turn else links
+        doubt_everybody(world, liar, chosen, by_table=by_table)
         world.run(0.2)
-    assert world.heard("member.dead") == [], world
+    assert world.heard("member.suspect", "member.dead") == [], world
     refuted = [p.machine.table.me.incarnation - 1 for p in world.up() if p is not liar]
     assert min(refuted) > 0, "nobody heard the liar"
     assert max(refuted) <= len(liar.machine.links) * MOST < 150 / 4
+    assert world.run_until(world.converged, 5.0) is not None, world
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_member_that_calls_everybody_dead_in_its_tables_evicts_nobody(make_world, seed):
+    """Without a vote, again and again, on one link after the other: whoever is not heard of is
+    looked for."""
+    world = make_world(seed=seed).settled(24)
+    liar = world.peers[0]
+    for number in range(300):
+        links = sorted(liar.machine.links)
+        listener = world.peer(links[number % len(links)])
+        doubt_everybody(world, liar, [links[number // 7 % len(links)]])
+        records = [r for r in liar.machine.table.live() if r.peer_id != liar.id]
+        dead = tuple(Fate(r.peer_id, r.incarnation, State.DEAD) for r in records)
+        world.inject(listener.number, liar.number, SyncPage((), dead))
+        world.run(0.2)
+    assert world.heard("member.dead") == [], world
+    assert world.run_until(world.converged, 5.0) is not None, world
 
 
 def test_a_silent_member_is_found_while_another_doubts_everybody(make_world):
@@ -67,10 +95,7 @@ def test_a_silent_member_is_found_while_another_doubts_everybody(make_world):
     for number in range(100):
         if number == 50:
             world.stop(victim.number)
-        records = [r for r in liar.machine.table.live() if r.peer_id != liar.id]
-        fates = tuple(Fate(r.peer_id, r.incarnation, State.SUSPECT) for r in records)
-        for peer in sorted(liar.machine.links):
-            world.inject(world.peer(peer).number, liar.number, fated(*fates))
+        doubt_everybody(world, liar, sorted(liar.machine.links))
         world.run(0.2)
     assert {said.about for said in world.heard("member.dead")} == {victim.id}, world
     assert world.believed(victim.number, State.DEAD)

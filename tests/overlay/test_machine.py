@@ -957,6 +957,52 @@ def test_a_disputed_death_is_refuted_by_the_member_and_believed_by_nobody_with_a
     assert world.run_until(world.converged, 5.0) is not None, world
 
 
+# Looking for those whom old tables call dead.
+
+
+@pytest.fixture
+def doubtful(member):
+    """A machine that twice read of the death of a member that it has no link to; its dial, and
+    when."""
+    machine = linked(member, count=4)
+    for number in range(4, 16):
+        machine.handle(Received(member(1).peer_id, told(member(number))), 0.5)
+    subject = min({member(n).peer_id for n in range(4, 16)} - machine.graph.wanted)
+    page = SyncPage((), (Fate(subject, 1, State.DEAD),))
+    machine.handle(Received(member(1).peer_id, page), 1.0)
+    for number in (1, 2, 3):
+        machine.handle(Received(member(number).peer_id, Heartbeat(machine.table.digest)), 6.0)
+    effects = machine.handle(Received(member(2).peer_id, page), 6.1)
+    (dial,) = [effect for effect in of(Dial, effects) if effect.target == subject]
+    assert machine.table.state(subject) is State.ALIVE
+    return machine, dial, page
+
+
+def test_whom_a_look_does_not_find_is_believed_to_be_dead(doubtful, member):
+    machine, dial, page = doubtful
+    machine.handle(DialFailed(dial.target, "unreachable", "no answer"), 6.5)
+    assert machine.table.state(dial.target) is State.ALIVE
+    machine.handle(Received(member(3).peer_id, page), 6.6)
+    assert machine.table.state(dial.target) is State.DEAD
+
+
+def test_who_declines_is_there(doubtful, member):
+    machine, dial, page = doubtful
+    machine.handle(DialFailed(dial.target, "declined", "busy"), 6.5)
+    machine.handle(Received(member(3).peer_id, page), 6.6)
+    assert machine.table.state(dial.target) is State.ALIVE
+
+
+def test_whom_a_look_finds_is_asked_and_answers(doubtful, member):
+    machine, dial, page = doubtful
+    number = next(n for n in range(4, 16) if member(n).peer_id == dial.target)
+    effects = link(machine, member(number), 6.5)
+    assert Fate(dial.target, 1, State.SUSPECT) in sent(Fate, effects)
+    machine.handle(Received(dial.target, told(member(number, incarnation=2))), 6.6)
+    machine.handle(Received(member(3).peer_id, page), 20.0)
+    assert machine.table.state(dial.target) is State.ALIVE
+
+
 # The quick look after a lost link.
 
 
