@@ -57,8 +57,8 @@ from overlay.rings import Rings
 from overlay.topology import Choice
 from overlay.wire import Heartbeat, LinkMessage, News, Revoked, SyncPage, SyncRequest
 
-# Links that the graph does not want, at a time: joiners that still learn who their neighbours are.
-# A joiner stays half a second; a hundred that come at once are let in within a few.
+# Links that the graph does not want, at a time: joiners that still learn who their neighbours are,
+# for half a second each; a hundred that come at once are let in within a few.
 MAX_GUESTS = 32
 
 
@@ -359,10 +359,9 @@ class OverlayMachine:
     # Links.
 
     def _look_for(self, peers: Iterable[str]) -> None:
-        for peer in peers:
-            if peer not in self._links:
-                self._dialler.look(peer)
-                self._reconciled = None
+        for peer in (peer for peer in peers if peer not in self._links):
+            self._dialler.look(peer)
+            self._reconciled = None
 
     def _reconcile(self, now: float) -> None:
         """Dial what is wanted and missing; close what is unwanted for long enough."""
