@@ -172,10 +172,9 @@ class OverlayMachine:
         out = revocation.peer_id
         if out == self.table.my_id:
             for peer in list(self._links):
-                self._send(peer, Revoked((revocation,)))
-                self._close(peer, "revoked", lost=False, now=now)
+                self._turn_away(peer, revocation, now)
         elif out in self._links:
-            self._turn_away(revocation, now)
+            self._turn_away(out, revocation, now)
 
     def adopt_network(self, network_id: str) -> None:
         """Belong to a network from now on; only a peer that knows nobody else may."""
@@ -243,7 +242,7 @@ class OverlayMachine:
         self._known.report("link.up", peer)
         revocation = self.table.revocations.by_peer.get(peer)
         if revocation is not None:
-            self._turn_away(revocation, now)
+            self._turn_away(peer, revocation, now)
             return
         fate = self.table.fate(peer) or self._detector.question_for(peer)
         if fate is not None and fate.can_be_told:
@@ -376,9 +375,9 @@ class OverlayMachine:
         self._effects += self._dialler.due(missing, alone=not self._links, now=now)
         self._reconciled = wanted
 
-    def _turn_away(self, revocation: Revocation, now: float) -> None:
-        self._send(revocation.peer_id, Revoked((revocation,)))  # it shall know why
-        self._close(revocation.peer_id, "revoked", lost=False, now=now)
+    def _turn_away(self, peer: str, revocation: Revocation, now: float) -> None:
+        self._send(peer, Revoked((revocation,)))  # it shall know why
+        self._close(peer, "revoked", lost=False, now=now)
 
     def _close(self, peer: str, reason: str, *, lost: bool, now: float) -> None:
         self._effects.append(CloseLink(peer, reason))
