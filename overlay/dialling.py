@@ -9,7 +9,8 @@ Rules kept here:
   being killed may still take a connection;
 - seeds are dialled while there is no link at all, and once whenever somebody asks;
 - one dead member is tried every `heal_s`: without this, partitions do not heal;
-- members for whom this peer is to look, whatever others say of them, are dialled one at a time.
+- members for whom this peer is to look are dialled one after the other: a liar who calls everybody
+  dead costs a few dials a second.
 
 Pure: time is an argument, randomness is injected.
 """
@@ -24,6 +25,9 @@ from dataclasses import dataclass
 from overlay.effects import Dial
 from overlay.membership import Membership
 from overlay.profile import Profile
+
+# Those that are not there take a dial's time each.
+LOOKS_AT_ONCE = 8
 
 
 @dataclass(slots=True)
@@ -46,7 +50,8 @@ class Dialler:
         self._seeds: dict[str, _Attempt] = {}
         self._in_flight: dict[str, float] = {}  # since when
         self._looks: dict[str, None] = {}  # in the order in which they were asked for
-        self._looking = ""
+        self._looking: set[str] = set()
+        self._look_at = now
         self._heal_at = now + self._jitter(profile.heal_s)
 
     def has_just_dialled(self, target: str, now: float) -> bool:
@@ -58,6 +63,8 @@ class Dialler:
     def wake_at(self) -> float:
         """When something will be due, at the latest."""
         at = self._heal_at
+        if self._looks and len(self._looking) < LOOKS_AT_ONCE:
+            at = min(at, self._look_at)
         for attempts in (self._attempts, self._seeds):
             for target, attempt in attempts.items():
                 if attempt.at < at and target not in self._in_flight:
@@ -153,18 +160,18 @@ class Dialler:
         return dials
 
     def _due_look(self, now: float) -> list[Dial]:
-        while self._looks and not self._looking:
+        while self._looks and now >= self._look_at and len(self._looking) < LOOKS_AT_ONCE:
             peer = next(iter(self._looks))
             del self._looks[peer]
             if (dial := self._dial_member(peer, now)) is not None:
-                self._looking = peer
+                self._looking.add(peer)
+                self._look_at = now + self._profile.redial_first_s
                 return [dial]
         return []
 
     def _land(self, target: str) -> None:
         self._in_flight.pop(target, None)
-        if target == self._looking:
-            self._looking = ""
+        self._looking.discard(target)
 
     def _due_dead(self, now: float) -> list[Dial]:
         if now < self._heal_at:

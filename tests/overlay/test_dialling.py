@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from overlay.dialling import Dialler
+from overlay.dialling import LOOKS_AT_ONCE, Dialler
 from overlay.effects import Dial
 from overlay.membership import Membership
 from overlay.profile import PROFILES
@@ -288,15 +288,29 @@ def test_after_every_decision_the_next_one_lies_in_the_future(member, seed, step
 # Looking for those whom others call dead.
 
 
-def test_those_to_look_for_are_dialled_one_at_a_time_wanted_or_not(desk):
+def test_those_to_look_for_are_dialled_one_after_the_other_wanted_or_not(desk):
     for one in (desk.high, desk.low, desk.high):
         desk.dialler.look(one.peer_id)
     assert desk.due(now=0.0) == [desk.high.peer_id]
-    assert desk.due(now=0.1) == []
-    assert not desk.dialler.failed(desk.high.peer_id, 0.2)  # not a mere look: it is evidence
-    assert desk.due(now=0.2) == [desk.low.peer_id]
+    assert desk.dialler.wake_at() == LAN.redial_first_s
+    assert not desk.dialler.failed(desk.high.peer_id, 0.1)  # not a mere look: it is evidence
+    assert desk.due(now=0.2) == []
+    assert desk.due(now=LAN.redial_first_s) == [desk.low.peer_id]
     desk.dialler.linked(desk.low.peer_id, desk.low.peer_id)
-    assert desk.due(now=0.3) == []
+    assert desk.due(now=1.0) == []
+    assert desk.dialler.wake_at() > 1.0
+
+
+def test_only_so_many_are_looked_for_at_once(member):
+    desk = Desk(member)
+    others = [member(number) for number in range(5, 5 + LOOKS_AT_ONCE + 2)]
+    for number, one in enumerate(others):
+        desk.table.merge(one, 0.0)
+        desk.dialler.look(one.peer_id)
+        assert len(desk.due(now=0.31 * number)) == (number < LOOKS_AT_ONCE)
+    desk.dialler.failed(others[0].peer_id, 3.4)
+    assert desk.dialler.wake_at() <= 3.4
+    assert desk.due(now=3.5) == [others[LOOKS_AT_ONCE].peer_id]
 
 
 def test_who_links_up_by_itself_is_not_looked_for(desk):
@@ -310,3 +324,4 @@ def test_a_dial_that_is_under_way_is_look_enough(desk):
     for one in (desk.high, desk.low):
         desk.dialler.look(one.peer_id)
     assert desk.due(desk.high, now=0.1) == [desk.low.peer_id]
+    assert desk.due(desk.high, now=0.5) == []
