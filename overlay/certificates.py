@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import datetime
 import functools
+import warnings
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,6 +27,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
     Ed25519PrivateKey,
     Ed25519PublicKey,
 )
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from overlay.identity import short
@@ -234,7 +236,10 @@ def _parsed(der: bytes) -> x509.Certificate:
 
 
 def _load(der: bytes) -> x509.Certificate:
-    return x509.load_der_x509_certificate(der)
+    with warnings.catch_warnings():
+        # A serial number below 1 (RFC 5280, section 4.1.2.2) is taken with a warning for now.
+        warnings.simplefilter("error", CryptographyDeprecationWarning)
+        return x509.load_der_x509_certificate(der)
 
 
 def _name(identity: str, role: str) -> x509.Name:

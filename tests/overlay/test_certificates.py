@@ -393,3 +393,12 @@ def test_a_request_for_another_kind_of_key_is_malformed():
     with pytest.raises(BadCertificate) as caught:
         read_request(der)
     assert caught.value.kind == "malformed"
+
+
+@pytest.mark.filterwarnings("ignore")  # as outside tests, where it would be printed and taken
+def test_a_negative_serial_number_is_no_certificate_and_prints_no_warning(network):
+    (der,) = network.person(1).chain
+    at = der.index(b"\xa0\x03\x02\x01\x02\x02") + 7  # version 3, then the number's first byte
+    negative = der[:at] + bytes([der[at] | 0x80]) + der[at + 1 :]
+    with pytest.raises(BadCertificate, match="no certificate"):
+        read_chain((negative,))
