@@ -106,8 +106,9 @@ class Node:
         return True
 
     async def put_out(self, revocation: Revocation) -> None:
-        """Remember and tell a revocation that may be said. Raises StoreFailed."""
-        told = [*self.inherited(revocation.peer_id), revocation]
+        """Remember and tell a revocation that may be said, if it is news. Raises StoreFailed."""
+        known = self.overlay.machine.table.revocations
+        told = [r for r in (*self.inherited(revocation.peer_id), revocation) if known.is_news(r)]
         await self.keeper.remember_revocations(told)
         for one in told:
             self.overlay.revoke(one)

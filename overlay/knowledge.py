@@ -88,9 +88,11 @@ class Knowledge:
 
     def revoke(self, revocation: Revocation, source: str, now: float) -> bool:
         """Somebody is out for good; whether that is news."""
+        if not self.table.revocations.is_news(revocation):
+            return False  # told on, it would come back for ever
         changes = self.table.revoke(revocation, now)
-        if self.table.revocations.by_peer.get(revocation.peer_id) is not revocation:
-            return False  # no news, or one too many: told on, it would come back for ever
+        if revocation.peer_id not in self.table.revocations:
+            return False  # it does not count
         self.outbox.add_revocation(revocation, source)
         self._follow(changes, now)
         me = self.table.my_id

@@ -60,7 +60,7 @@ class Revocation:
     @property
     def is_issuers(self) -> bool:
         """Whether an issuer says so of somebody else."""
-        return self.author not in ("", self.peer_id)
+        return self.weight == 0
 
     @property
     def weight(self) -> int:

@@ -25,6 +25,7 @@ from daemon.running import Node
 from daemon.store import Store, StoreFull
 from overlay.enrolment import Denied, Enrolled, Unreachable
 from overlay.identity import spelled
+from overlay.notary import seal
 from overlay.records import Record
 from overlay.revocation import MAX_REASON, Revocations
 from overlay.tickets import SECRET_BYTES, Ticket, read_ticket, write_ticket
@@ -202,6 +203,20 @@ async def test_who_puts_an_issuer_out_says_again_whom_it_put_out(world):
     assert (out.peer_id, out.reason) == (world.id("i"), "its key was lost")
     assert (again.peer_id, again.reason, again.author) == (world.id("m"), "it left", "")
     assert members["n"].signing().may_revoke(again)
+
+
+async def test_who_is_out_already_by_a_weightier_word_stays_out_by_that(world):
+    node, gone = world.node("i"), world.members["m"]
+    known = node.overlay.machine.table.revocations
+    strong = seal(
+        world.members["n"].signing().revocation(gone.peer_id, "x"),
+        world.founder.authority_key,
+        world.founder.network,
+        chain=(),
+    )
+    known.add(strong)
+    await NetworkApi(node).revoke("m1")
+    assert node.told == node.remembered == []
 
 
 async def test_a_revocation_that_cannot_be_remembered_is_not_told(world):

@@ -256,11 +256,13 @@ def test_a_revoked_member_leaves_the_graph_and_everybody_else_is_told(
 
 def test_a_revocation_that_is_known_moves_nothing(known, changes, member, revocation):
     known.learn(member(1), "a", 0.0)
-    known.revoke(revocation(1), "a", 1.0)
+    once = revocation(1)
+    known.revoke(once, "a", 1.0)
     known.outbox.flush([], 1.0)
     changes.clear()
     reported(known)
-    assert not known.revoke(revocation(1), "b", 2.0)
+    for again in (once, revocation(1)):
+        assert not known.revoke(again, "b", 2.0)
     assert known.outbox.flush(["a", "b", "c"], 2.0) == []
     assert (changes, reported(known)) == ([], [])
 
